@@ -1,0 +1,83 @@
+"""Where things are kept: the user's cache folder, and the one folder under ``/run``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent
+REPOSITORY = SOURCE.parent
+
+
+@dataclass(frozen=True)
+class Folders:
+    """All paths follow from one cache folder, so that two checkouts share their binaries."""
+
+    cache: Path
+    #: Sockets and mounts; short, because a Unix socket's path may have 107 characters at most.
+    run: Path = Path("/run/shoal")
+
+    @property
+    def bin(self) -> Path:
+        return self.cache / "bin"
+
+    @property
+    def images(self) -> Path:
+        return self.cache / "images"
+
+    @property
+    def buildah(self) -> Path:
+        return self.cache / "buildah"
+
+    @property
+    def state(self) -> Path:
+        """State of the running cluster: wiped by `down`."""
+        return self.cache / "cluster"
+
+    @property
+    def content(self) -> Path:
+        """What each node's containerd keeps (images): stays after `down`."""
+        return self.cache / "containerd"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.cache / "kubeconfig"
+
+    @property
+    def lock(self) -> Path:
+        return self.cache / "lock"
+
+    @property
+    def pki(self) -> Path:
+        return self.state / "pki"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def config(self) -> Path:
+        return self.state / "config"
+
+    def node_state(self, node: str) -> Path:
+        return self.state / node
+
+    def node_content(self, node: str) -> Path:
+        return self.content / node
+
+    def node_run(self, node: str) -> Path:
+        return self.run / node
+
+    def containerd_socket(self, node: str) -> Path:
+        return self.node_run(node) / "containerd.sock"
+
+
+def from_environment(environ: dict[str, str] | None = None) -> Folders:
+    """``SHOAL_CACHE``, else ``shoal`` in the user's cache folder (``XDG_CACHE_HOME``)."""
+    env = os.environ if environ is None else environ
+    named = env.get("SHOAL_CACHE")
+    if named:
+        return Folders(Path(named).expanduser().resolve())
+    home = env.get("XDG_CACHE_HOME") or os.path.join(env.get("HOME", "~"), ".cache")
+    return Folders(Path(home).expanduser().resolve() / "shoal")

@@ -1,0 +1,137 @@
+"""The images that the cluster itself brings, built once into the cache.
+
+Each is a row of the table: a file name, the reference that Pods use, and how its layer is made.
+A further minor version of Python is a further row with its own Debian suite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import binaries, configuration, pinned, rootfs
+from cluster.archive import ImageConfig, Layer, write
+from cluster.folders import Folders
+from cluster.steps import step
+
+#: The user of images that need none in particular; the same as in other images without a system.
+NOBODY = 65532
+
+
+@dataclass(frozen=True)
+class Image:
+    name: str
+    reference: str
+    config: ImageConfig
+    #: Writes the layer's tar; may build what it needs.
+    layer: Callable[[Folders, Path], None]
+    #: Changes when the content would.
+    fingerprint: Callable[[], str]
+
+    def archive(self, folders: Folders) -> Path:
+        return folders.images / f"{self.name}.tar"
+
+    def digest(self) -> str:
+        parts = [self.reference, self.fingerprint(), json.dumps(self.config.document(""))]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def is_built(self, folders: Folders) -> bool:
+        mark = self._mark(folders)
+        return (
+            self.archive(folders).is_file() and mark.is_file() and mark.read_text() == self.digest()
+        )
+
+    def build(self, folders: Folders) -> None:
+        with tempfile.TemporaryDirectory(dir=folders.images) as scratch:
+            layer = Path(scratch) / "layer.tar"
+            self.layer(folders, layer)
+            write(self.archive(folders), self.reference, layer, self.config)
+        self._mark(folders).write_text(self.digest())
+
+    def _mark(self, folders: Folders) -> Path:
+        return folders.images / f"{self.name}.built"
+
+
+def _pause_layer(folders: Folders, target: Path) -> None:
+    layer = Layer(target)
+    layer.file("pause", folders.bin / "pause")
+    layer.close()
+
+
+def _minio_layer(folders: Folders, target: Path) -> None:
+    binaries.build(folders, [binaries.minio()])
+    layer = Layer(target)
+    for folder in ("etc", "usr", "usr/bin"):
+        layer.folder(folder)
+    layer.text("etc/passwd", f"minio:x:{NOBODY}:{NOBODY}::/data:/nologin\n")
+    layer.text("etc/group", f"minio:x:{NOBODY}:\n")
+    layer.folder("tmp", mode=0o1777)
+    layer.folder("data", owner=NOBODY)
+    layer.file("usr/bin/minio", folders.bin / "minio")
+    layer.close()
+
+
+def pause() -> Image:
+    binary = next(b for b in binaries.control_plane() if b.name == "pause")
+    return Image(
+        name="pause",
+        reference=configuration.PAUSE_IMAGE,
+        config=ImageConfig(entrypoint=["/pause"], user=f"{NOBODY}:{NOBODY}"),
+        layer=_pause_layer,
+        fingerprint=lambda: binaries.fingerprint(binary),
+    )
+
+
+def minio() -> Image:
+    return Image(
+        name="minio",
+        reference=f"localhost/shoal-minio:{pinned.minio()}",
+        config=ImageConfig(
+            entrypoint=["/usr/bin/minio"],
+            command=["server", "/data"],
+            environment={"PATH": "/usr/bin", "HOME": "/data"},
+            user=f"{NOBODY}:{NOBODY}",
+        ),
+        layer=_minio_layer,
+        fingerprint=lambda: binaries.fingerprint(binaries.minio()),
+    )
+
+
+def python(minor: str, suite: str) -> Image:
+    """Debian's own Python `minor` under the name of the image that others call slim."""
+    return Image(
+        name=f"python-{minor}-slim",
+        reference=f"docker.io/library/python:{minor}-slim",
+        config=ImageConfig(
+            command=["python3"],
+            environment={
+                "PATH": "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin",
+                "LANG": "C.UTF-8",
+            },
+        ),
+        layer=lambda folders, target: rootfs.python_layer(folders, suite, target),
+        fingerprint=lambda: rootfs.fingerprint(suite),
+    )
+
+
+def table() -> list[Image]:
+    """Every image of this cluster, the ones that are needed first first."""
+    pythons = pinned.versions()["python"]
+    return [pause(), *(python(minor, suite) for minor, suite in pythons.items()), minio()]
+
+
+def build(folders: Folders) -> None:
+    """Build those that are missing or of another version."""
+    folders.images.mkdir(parents=True, exist_ok=True)
+    for image in table():
+        if not image.is_built(folders):
+            with step(f"building image {image.reference}"):
+                image.build(folders)
+
+
+def archives(folders: Folders) -> list[Path]:
+    return [image.archive(folders) for image in table()]

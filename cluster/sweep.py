@@ -1,0 +1,79 @@
+"""Taking the embedded cluster away: no process, mount, device, namespace, group or rule stays."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cluster import cgroups, components, layout, network, nodes, processes
+from cluster.components import Component
+from cluster.folders import Folders
+from cluster.kernel import restore
+from cluster.pki import Pki
+
+#: Folders outside ours where kubelet and the CNI plugins keep things, whatever they are told.
+KUBELET_DEVICES = Path("/var/lib/kubelet/device-plugins")
+CONTAINER_LOGS = Path("/var/log/containers")
+CNI_RESULTS = Path("/var/lib/cni/results")
+
+
+def sweep(folders: Folders) -> None:
+    """Take away everything but binaries and images; safe to repeat, whatever is left of it."""
+    pki = Pki(folders.pki)
+    order = components.everything(folders, pki)
+    # kubelets first, so that they don't start again what is killed next; etcd last.
+    for component in sorted(order, key=_ending):
+        while processes.find(component) is not None:
+            processes.stop(component, within=5)
+    for node in layout.NODES:
+        nodes.clear_runtime(folders, node)
+    cgroups.kill(layout.CGROUP)
+    cgroups.remove(layout.CGROUP)
+    network.take_down()
+    restore(folders)
+    clear_outside(folders)
+    shutil.rmtree(folders.run, ignore_errors=True)
+    if folders.state.exists():
+        shutil.rmtree(folders.state)
+    folders.kubeconfig.unlink(missing_ok=True)
+
+
+def _ending(component: Component) -> int:
+    order = ("kubelet", "containerd", "kube-proxy", "coredns", "kube-scheduler")
+    order += ("kube-controller-manager", "kube-apiserver", "etcd")
+    return order.index(component.name.split()[0])
+
+
+def clear_outside(folders: Folders) -> None:
+    """Files in the machine's own folders that can only be ours."""
+    if CONTAINER_LOGS.is_dir():
+        for link in CONTAINER_LOGS.iterdir():
+            if link.is_symlink() and link.readlink().is_relative_to(folders.state):
+                link.unlink()
+    if CNI_RESULTS.is_dir():
+        for result in CNI_RESULTS.glob(f"{layout.BRIDGE}-*"):
+            result.unlink()
+    for folder in (KUBELET_DEVICES, CONTAINER_LOGS, CNI_RESULTS, CNI_RESULTS.parent / "cache"):
+        _remove_when_empty(folder)
+    for folder in (KUBELET_DEVICES.parent, CNI_RESULTS.parent):
+        _remove_when_empty(folder)
+
+
+def _remove_when_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return
+
+
+def remains(folders: Folders) -> list[str]:
+    """What a sweep should have taken away and did not."""
+    found = [
+        f"process {pid} ({component.name})"
+        for component in components.everything(folders, Pki(folders.pki))
+        if (pid := processes.find(component)) is not None
+    ]
+    found += [f"mount {point}" for point in nodes.mounts_below([folders.run, folders.cache])]
+    found += [f"network: {name}" for name in network.remains()]
+    found += [f"cgroup {path}" for path in cgroups.remains(layout.CGROUP)]
+    return found
