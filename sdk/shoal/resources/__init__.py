@@ -1,0 +1,64 @@
+"""The custom resources of shoal.dev as models: build, validate, `to_yaml()`, apply.
+
+They are the one source: the CustomResourceDefinitions in `crds/` are generated from them
+(`python -m shoal.crdgen`), so what they accept is what the API server accepts.
+
+    Job(metadata={"name": "hello"}, spec={"function": {"name": "platform.node"}}).to_yaml()
+"""
+
+from __future__ import annotations
+
+from .conditions import Condition, find_condition
+from .deployment import Deployment, DeploymentSpec, DeploymentStatus, JobDeployment
+from .environment import Code, EnvironmentVariable, ImagePullSecret, Resources
+from .function import Function, MapFunction, Payload
+from .job import Job, JobSpec, JobStatus
+from .kinds import API_VERSION, CATEGORY, GROUP, KINDS, VERSION, Kind, full_name
+from .mapjob import Items, MapJob, MapJobSpec, MapJobStatus, PackedItems
+from .metadata import Metadata, OwnerReference
+from .resource import Resource, resource_from_dict
+from .run import LedgerStatus, LogsStatus, RunError, WorkersStatus
+from .storage import ResolvedStorage, Storage
+from .validation import InvalidResource
+
+__all__ = [
+    "API_VERSION",
+    "CATEGORY",
+    "GROUP",
+    "KINDS",
+    "VERSION",
+    "Code",
+    "Condition",
+    "Deployment",
+    "DeploymentSpec",
+    "DeploymentStatus",
+    "EnvironmentVariable",
+    "Function",
+    "ImagePullSecret",
+    "InvalidResource",
+    "Items",
+    "Job",
+    "JobDeployment",
+    "JobSpec",
+    "JobStatus",
+    "Kind",
+    "LedgerStatus",
+    "LogsStatus",
+    "MapFunction",
+    "MapJob",
+    "MapJobSpec",
+    "MapJobStatus",
+    "Metadata",
+    "OwnerReference",
+    "PackedItems",
+    "Payload",
+    "ResolvedStorage",
+    "Resource",
+    "Resources",
+    "RunError",
+    "Storage",
+    "WorkersStatus",
+    "find_condition",
+    "full_name",
+    "resource_from_dict",
+]

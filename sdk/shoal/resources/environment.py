@@ -1,0 +1,128 @@
+"""Where code runs: image, the user's own code, variables, pull secrets, requests.
+
+`Surroundings` are the fields that a Deployment and the deployment inside a Job share.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+from pydantic.config import JsonDict
+
+from .model import Model
+from .values import ImageName, ObjectName, PythonVersion, Quantity, Sha256, Size
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("must be a path relative to the code's root, without ..")
+    return path
+
+
+RelativePath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024),
+    AfterValidator(_inside),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1024,
+            "x-kubernetes-validations": [
+                {
+                    "rule": "!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
+                    "message": "must be a path relative to the code's root, without ..",
+                }
+            ],
+        }
+    ),
+]
+
+
+class Resources(Model):
+    """What one worker asks for. Requests and limits are the same, so that nobody is surprised."""
+
+    cpu: Quantity | None = Field(
+        default=None, description='CPUs, such as 2 or "500m". Write fractions as text.'
+    )
+    memory: Quantity | None = Field(default=None, description="Memory, such as 2Gi.")
+    ephemeral_storage: Quantity | None = Field(
+        default=None, description="Local disk for scratch files, such as 10Gi."
+    )
+
+
+class Code(Model):
+    """The user's own modules and files: a zip in the bucket, which each worker unpacks."""
+
+    sha256: Sha256 = Field(description="SHA-256 of the zip, in hexadecimal; also its name.")
+    size: Size = Field(description="Size of the zip in bytes.")
+    sys_paths: list[RelativePath] = Field(
+        default=["."],
+        max_length=200,
+        description="Folders of the zip that are put on sys.path, in this order.",
+    )
+    working_directory: RelativePath = Field(
+        default=".", description="Folder of the zip in which the code runs."
+    )
+
+
+class EnvironmentVariable(Model):
+    """A variable that the user's code sees."""
+
+    name: str = Field(
+        pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", max_length=255, description="Name of the variable."
+    )
+    value: str = Field(
+        default="",
+        max_length=32768,
+        description="Its value. Whoever may read this resource can read it: no place for secrets.",
+    )
+
+
+class ImagePullSecret(Model):
+    """A Secret of this namespace that opens an image registry."""
+
+    name: ObjectName = Field(description="Name of a Secret of type kubernetes.io/dockerconfigjson.")
+
+
+_BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+
+class Surroundings(Model):
+    """The fields that say where code runs."""
+
+    image: ImageName | None = Field(
+        default=None,
+        description="Container image with Python in it; nothing of Shoal has to be inside. "
+        "Default: the operator's image for the Python version.",
+    )
+    python: PythonVersion | None = Field(
+        default=None,
+        description='Minor version of Python, such as "3.12", by which the operator chooses '
+        "an image when none is named.",
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None,
+        description="When the image is pulled. Default: as Kubernetes has it, by the image's tag.",
+    )
+    image_pull_secrets: list[ImagePullSecret] | None = Field(
+        default=None,
+        max_length=10,
+        json_schema_extra=_BY_NAME,
+        description="Secrets of this namespace for pulling the image.",
+    )
+    code: Code | None = Field(
+        default=None, description="The user's own modules and files, which the SDK uploaded."
+    )
+    environment_variables: list[EnvironmentVariable] | None = Field(
+        default=None,
+        max_length=500,
+        json_schema_extra=_BY_NAME,
+        description="Variables that the code sees, in addition to the image's.",
+    )
+    service_account_name: ObjectName | None = Field(
+        default=None,
+        description="Service account of the worker Pods. They get no token for the Kubernetes API. "
+        "Default: the namespace's own.",
+    )
