@@ -1,0 +1,481 @@
+"""Gives the tasks of jobs to the workers of pools.
+
+Workers poll; a poll waits until there is something for it. Jobs of one pool share its workers in the
+order in which they came, each within its parallelism; a worker stays with its job while that has
+tasks. Every poll names the claims that the worker holds: one that is missing twice never arrived
+and is taken back.
+
+One event loop, no locks: every method runs on the loop that `start` was called on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from shoal.dispatch.claims import Claim
+from shoal.dispatch.model import (
+    JobSpec,
+    JobStore,
+    JobView,
+    PoolSettings,
+    PoolView,
+    WorkerIdentity,
+)
+from shoal.dispatch.run import Run
+from shoal.dispatch.sessions import Session
+from shoal.ledger import Terminal
+from shoal.worker import ranges
+
+#: A poll is answered after this long at the latest, in seconds.
+POLL_SECONDS = 20.0
+#: A worker that was not heard from for this long is lost, in seconds.
+SILENCE_SECONDS = 45.0
+#: After a restart, how long nothing is reissued while live workers have not told what they hold.
+GRACE_SECONDS = 20.0
+#: How many times a worker's polls may lack a claim before it is taken back.
+MISSES = 2
+#: Entries of all ledgers together, at the most, per second.
+ENTRIES_PER_SECOND = 200.0
+
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """The dispatcher of one operator, or of one `Local` host."""
+
+    def __init__(
+        self,
+        *,
+        secret: bytes,
+        on_change: Callable[[str], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`secret` makes the ledger's MACs; `on_change` is called with a job's id."""
+        self._secret, self._on_change, self._now = secret, on_change, now
+        self._epoch = secrets.token_hex(4)
+        self._claims = 0
+        self._runs: dict[str, Run] = {}
+        self._attaching: dict[str, asyncio.Task[None]] = {}
+        self._sessions: dict[str, Session] = {}
+        self._pools: dict[str, PoolSettings] = {}
+        self._live: dict[str, set[str]] = {}
+        self._gone: set[str] = set()
+        self._settled = False
+        self._ticker: asyncio.Task[None] | None = None
+
+    # what the owner says
+
+    def start(self) -> None:
+        """Begin to look after time: silent workers, tasks that come due, idle workers."""
+        self._ticker = asyncio.create_task(self._tick(), name="dispatcher ticks")
+
+    async def stop(self) -> None:
+        """Stop; what was not durable was not acknowledged, so workers send it again."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for run in self._runs.values():
+            run.stop()
+        for session in self._sessions.values():
+            if session.is_waiting:
+                session.answer({"claims": []})
+
+    def settle(self) -> None:
+        """Say that every job that exists was attached: others are unknown from now on."""
+        self._settled = True
+
+    def set_pool(self, pool: str, settings: PoolSettings) -> None:
+        """Set how long idle workers of a pool stay."""
+        self._pools[pool] = settings
+
+    def set_live(self, pool: str, pods: Iterable[str]) -> None:
+        """Say which of the pool's Pods are alive, by uid, as the Pod watch knows it."""
+        self._live[pool] = set(pods)
+
+    async def attach(
+        self,
+        spec: JobSpec,
+        store: JobStore,
+        pool: str,
+        *,
+        fresh: bool,
+        length: int = 0,
+        digest: str = "",
+    ) -> None:
+        """Take a job in; do nothing if it is in already.
+
+        A `fresh` job is one that no dispatcher can have worked on. Any other is recovered from its
+        ledger, of which the status vouches for the first `length` entries by `digest`.
+
+        Raises:
+            shoal.errors.LedgerTampered: the ledger is not what the status or the MACs say.
+            shoal.errors.StorageError: the bucket cannot be read now; try again later.
+        """
+        if spec.id in self._runs:
+            return
+        if spec.id not in self._attaching:
+            run = Run(
+                spec,
+                store,
+                pool,
+                self._secret,
+                interval=self._interval,
+                on_change=lambda: self._on_change(spec.id),
+                on_work=lambda: self._pump(pool),
+                now=self._now,
+            )
+            if fresh:
+                self._enter(run)
+                return
+            recovery = self._recover(run, length, digest)
+            self._attaching[spec.id] = asyncio.create_task(recovery, name=f"attach {spec.name}")
+        await asyncio.shield(self._attaching[spec.id])
+
+    async def _recover(self, run: Run, length: int, digest: str) -> None:
+        try:
+            await run.recover(length, digest)
+            live = self._live.get(run.pool, set())
+            spoken = {uid for uid, session in self._sessions.items() if session.heard}
+            run.hold(self._now() + GRACE_SECONDS, live - spoken)
+            self._enter(run)
+        finally:
+            self._attaching.pop(run.spec.id, None)
+
+    def _enter(self, run: Run) -> None:
+        self._runs[run.spec.id] = run
+        for session in self._sessions.values():
+            for claim in session.claims_of_strangers.pop(run.spec.id, ()):
+                self._adopt(run, session, claim)
+        if run.terminal is None and run.spec.total == 0:
+            run.end(Terminal("complete", "", ""))
+        self._pump(run.pool)
+        self._on_change(run.spec.id)
+
+    def detach(self, job: str) -> None:
+        """Forget a job; its workers drop what they hold of it."""
+        run = self._runs.pop(job, None)
+        if run is not None:
+            run.stop()
+            self._interrupt(run)
+
+    def finish(self, job: str, terminal: Terminal) -> None:
+        """End a job before all its tasks are over."""
+        run = self._runs.get(job)
+        if run is not None:
+            run.end(terminal)
+            self._interrupt(run)
+
+    def _interrupt(self, run: Run) -> None:
+        """Let waiting polls of the job's workers learn that it is over."""
+        for uid in run.workers:
+            session = self._sessions.get(uid)
+            if session is not None and session.is_waiting:
+                session.answer({"claims": [], "gone": [run.spec.id]})
+
+    def set_parallelism(self, job: str, parallelism: int) -> None:
+        """Change how many workers may work on the job at the same time."""
+        run = self._runs.get(job)
+        if run is not None and run.parallelism != parallelism:
+            run.parallelism = parallelism
+            self._pump(run.pool)
+
+    def worker_gone(
+        self, pod: str, why: str, *, running: int | None = None, unknown: bool = False
+    ) -> None:
+        """Take back all claims of a Pod that is gone.
+
+        `running` is the task in its termination message; `unknown` says that the container died and
+        nobody knows which task did it.
+        """
+        session = self._sessions.pop(pod, None)
+        if session is not None and session.is_waiting:
+            session.answer({"claims": [], "exit": True})
+        for live in self._live.values():
+            live.discard(pod)
+        for run in list(self._runs.values()):
+            for claim in [claim for claim in run.claims.values() if claim.worker == pod]:
+                run.take_back(claim, why, running=running, unknown=unknown)
+            run.heard_from(pod)
+
+    def retire(self, pod: str) -> None:
+        """Let a worker exit as soon as it holds nothing."""
+        session = self._sessions.get(pod)
+        if session is not None:
+            session.leaving = True
+            self._offer(session)
+
+    def job(self, job: str) -> JobView | None:
+        """Return what is durable of a job, or None if it is not attached."""
+        run = self._runs.get(job)
+        return run.view() if run is not None else None
+
+    def jobs(self) -> Mapping[str, Run]:
+        """Return the jobs that are attached, by id."""
+        return self._runs
+
+    def pool(self, pool: str) -> PoolView:
+        """Return what is known of a pool now."""
+        sessions = [one for one in self._sessions.values() if one.identity.pool == pool]
+        busy = self._busy()
+        wanted = sum(run.wanted_workers() for run in self._runs.values() if run.pool == pool)
+        return PoolView(
+            connected=frozenset(session.identity.pod_uid for session in sessions),
+            idle=sum(session.identity.pod_uid not in busy for session in sessions),
+            busy=sum(session.identity.pod_uid in busy for session in sessions),
+            wanted=wanted,
+        )
+
+    # what workers say
+
+    async def poll(self, worker: WorkerIdentity, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a worker's poll: claims as soon as there are some, or nothing after a while.
+
+        The message is ``{"held": [claim, ...], "knows": [job id, ...], "wait": seconds}``; a claim is
+        as it was handed out, its tasks less those that were acknowledged.
+        """
+        session = self._session(worker)
+        session.knows = set(message.get("knows", ()))
+        if session.is_waiting:  # its connection was lost: nobody hears the older poll
+            session.answer({"claims": []})
+        gone, missed = self._reconcile(session, message.get("held", ()))
+        if gone or missed:
+            return {"claims": [], "gone": gone}
+        session.waiting = waiting = asyncio.get_running_loop().create_future()
+        self._offer(session)
+        try:
+            async with asyncio.timeout(min(float(message.get("wait", POLL_SECONDS)), POLL_SECONDS)):
+                answer = await waiting
+        except TimeoutError:
+            answer = {"claims": []}
+        finally:
+            if session.waiting is waiting:
+                session.waiting = None
+            session.heard = self._now()
+        return answer
+
+    async def report(
+        self, worker: WorkerIdentity, message: Mapping[str, Any], groups: list[Any]
+    ) -> dict[str, Any]:
+        """Take a worker's report; answer when all of it is durable.
+
+        `groups` holds ``(job, claim id, records, seconds)``. A job that is over or unknown is named
+        under "gone"; one that is not yet attached after a restart under "later".
+        """
+        session = self._session(worker)
+        gone: list[str] = []
+        later: list[str] = []
+        waits = []
+        for job, claim_id, outcomes, seconds in groups:
+            run = self._runs.get(job)
+            if run is None:
+                (gone if self._settled else later).append(job)
+            elif run.terminal is not None:
+                gone.append(job)
+            elif run.pool != worker.pool:
+                gone.append(job)  # it was never this worker's
+            else:
+                waits.append(run.report(worker, claim_id, outcomes, seconds=seconds))
+        fatal = message.get("fatal")
+        if fatal and (run := self._runs.get(fatal["job"])) and run.pool == worker.pool:
+            error = fatal.get("error")
+            self.finish(
+                fatal["job"],
+                Terminal("failed", fatal["reason"], fatal["message"], tuple(error) if error else None),
+            )
+            if (end := run.chain.barrier()) is not None:
+                waits.append(_settled(end))
+        for job, parts in message.get("output", {}).items():
+            if (run := self._runs.get(job)) is not None and run.pool == worker.pool:
+                run.output(parts)
+        results = [asyncio.ensure_future(wait) for wait in waits]
+        self._offer(session)
+        for result in results:
+            await result
+        session.heard = self._now()
+        if session.identity.pod_uid not in self._busy():
+            session.idle_since = self._now()
+        self._pump(worker.pool)
+        return {"gone": gone, "later": later}
+
+    def url_for_result(self, worker: WorkerIdentity, job: str) -> tuple[str, str] | None:
+        """Return key and URL that a worker may upload one large result to; None for no such job."""
+        run = self._runs.get(job)
+        if run is None or run.pool != worker.pool or run.terminal is not None:
+            return None
+        key = f"{run.spec.prefix}/results/{worker.pod_uid}/{secrets.token_hex(12)}"
+        return key, run.store.url_to_put(key)
+
+    def describe(self, worker: WorkerIdentity, job: str) -> dict[str, Any] | None:
+        """Return what a worker must know to begin with a job, its URLs fresh."""
+        run = self._runs.get(job)
+        if run is None or run.pool != worker.pool or run.terminal is not None:
+            return None
+        spec, store = run.spec, run.store
+        about: dict[str, Any] = {
+            "id": spec.id,
+            "name": spec.name,
+            "kind": spec.kind,
+            "results": "json" if spec.json_results else "pickle",
+        }
+        if spec.inputs is not None:
+            about["inputs"] = {
+                "url": store.url_to_get(spec.inputs.key),
+                "sha256": spec.inputs.sha256,
+                "size": spec.inputs.size,
+                "items": store.url_to_get(f"{spec.prefix}/inputs/items"),
+            }
+        if spec.inline is not None:
+            about["inline"] = spec.inline
+        if spec.code is not None:
+            about["code"] = {
+                "url": store.url_to_get(spec.code.key),
+                "sha256": spec.code.sha256,
+                "size": spec.code.size,
+                "sysPaths": list(spec.code.sys_paths),
+                "workingDirectory": spec.code.working_directory,
+            }
+        return about
+
+    # the inner workings
+
+    def _session(self, worker: WorkerIdentity) -> Session:
+        session = self._sessions.get(worker.pod_uid)
+        if session is None:
+            now = self._now()
+            session = self._sessions[worker.pod_uid] = Session(worker, now, now)
+            _log.info("worker %s joined pool %s", worker.pod, worker.pool)
+            self._on_worker(worker.pool)
+        session.heard = self._now()
+        return session
+
+    def _on_worker(self, pool: str) -> None:
+        for run in self._runs.values():
+            if run.pool == pool:
+                self._on_change(run.spec.id)
+
+    def _reconcile(
+        self, session: Session, held: Iterable[Mapping[str, Any]]
+    ) -> tuple[list[str], bool]:
+        """Compare what a worker says that it holds with what it was given.
+
+        Returns the jobs to drop, and whether a claim is missing for the first time: the worker is
+        then answered at once, and its next poll tells whether the claim was lost on its way.
+        """
+        uid = session.identity.pod_uid
+        missed = False
+        gone: list[str] = []
+        named: set[str] = set()
+        session.claims_of_strangers.clear()
+        for claim in held:
+            job = claim["job"]
+            named.add(claim["id"])
+            run = self._runs.get(job)
+            if run is None and not self._settled:
+                session.claims_of_strangers.setdefault(job, []).append(dict(claim))
+            elif run is None or run.terminal is not None or run.pool != session.identity.pool:
+                gone.append(job)
+            elif claim["id"] in run.claims:
+                run.claims[claim["id"]].missed = 0
+            elif not run.chain.closed and not claim["id"].startswith(self._epoch):
+                self._adopt(run, session, claim)
+        for run in self._runs.values():
+            for one in [one for one in run.claims.values() if one.worker == uid]:
+                if one.id not in named:
+                    one.missed += 1
+                    missed = missed or one.missed < MISSES
+                    if one.missed >= MISSES:
+                        _log.warning("%s never got claim %s: taken back", session.identity.pod, one.id)
+                        run.claims.pop(one.id)
+                        run.give_back(one)
+            if run.pool == session.identity.pool:
+                run.heard_from(uid)
+        return sorted(set(gone)), missed
+
+    def _adopt(self, run: Run, session: Session, claim: Mapping[str, Any]) -> None:
+        tasks = ranges.parse(claim["tasks"])
+        run.adopt(claim["id"], session.identity.pod_uid, tasks, int(claim["attempt"]))
+
+    def _offer(self, session: Session) -> None:
+        """Answer a waiting poll if there is something to say."""
+        if not session.is_waiting:
+            return
+        uid = session.identity.pod_uid
+        own = [run for run in self._runs.values() if uid in run.workers]
+        if session.leaving:
+            if not own:
+                session.answer({"claims": [], "exit": True})
+            return
+        if any(run.enough(uid) for run in own):
+            return
+        others = [] if own else self._waiting_runs(session.identity.pool)
+        for run in own or others:
+            self._claims += 1
+            claim = run.claim(f"{self._epoch}-{self._claims}", uid)
+            if claim is not None:
+                session.answer(self._answer(session, claim))
+                return
+
+    def _waiting_runs(self, pool: str) -> list[Run]:
+        """Return the pool's jobs that have tasks to hand out, the least served first."""
+        runs = [run for run in self._runs.values() if run.pool == pool and run.claimable()]
+        return sorted(runs, key=lambda run: len(run.workers))
+
+    def _answer(self, session: Session, claim: Claim) -> dict[str, Any]:
+        message: dict[str, Any] = {"claims": [claim.wire()]}
+        if claim.job not in session.knows:
+            message["jobs"] = {claim.job: self.describe(session.identity, claim.job)}
+        return message
+
+    def _pump(self, pool: str) -> None:
+        """Answer every poll of the pool that can be answered."""
+        for session in self._sessions.values():
+            if session.identity.pool == pool:
+                self._offer(session)
+
+    def _busy(self) -> set[str]:
+        return {uid for run in self._runs.values() for uid in run.workers}
+
+    def _interval(self) -> float:
+        active = sum(not run.terminal for run in self._runs.values())
+        return max(1, active) / ENTRIES_PER_SECOND
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._next_tick())
+            now = self._now()
+            for session in list(self._sessions.values()):
+                if now - session.heard > SILENCE_SECONDS and not session.is_waiting:
+                    _log.warning("worker %s fell silent", session.identity.pod)
+                    self.worker_gone(session.identity.pod_uid, "it fell silent")
+            self._let_idle_workers_go(now)
+            for pool in {run.pool for run in self._runs.values()}:
+                self._pump(pool)
+
+    def _next_tick(self) -> float:
+        due = [at for run in self._runs.values() if (at := run.wakes_at()) is not None]
+        return min(1.0, max(0.01, min(due, default=float("inf")) - self._now()))
+
+    def _let_idle_workers_go(self, now: float) -> None:
+        busy = self._busy()
+        idle: dict[str, list[Session]] = {}
+        for session in self._sessions.values():
+            if session.identity.pod_uid not in busy and not session.leaving:
+                idle.setdefault(session.identity.pool, []).append(session)
+        for pool, sessions in idle.items():
+            settings = self._pools.get(pool, PoolSettings())
+            total = sum(one.identity.pool == pool for one in self._sessions.values())
+            for session in sorted(sessions, key=lambda one: one.idle_since):
+                if total <= settings.min_workers or now - session.idle_since < settings.idle_seconds:
+                    break
+                session.leaving = True
+                self._offer(session)
+                total -= 1
+
+
+async def _settled(future: asyncio.Future[None]) -> None:
+    """Wait for a future without cancelling it."""
+    await asyncio.shield(future)

@@ -1,0 +1,106 @@
+"""The dispatcher's face to workers: HTTP, JSON, and frames where bytes travel.
+
+======================= =====================================================================
+``GET /v1/worker.zip``  the worker, for Pods that begin; no credential
+``POST /v1/poll``       what I hold -> claims
+``POST /v1/report``     a frame of outcomes and output -> answered when they are durable
+``POST /v1/job``        ``{"job"}`` -> the job's description with fresh URLs
+``POST /v1/upload``     ``{"job"}`` -> key and URL for one large result
+======================= =====================================================================
+
+Every request but the first names the protocol's version and is authenticated. A worker of a version
+that is not served gets 426, and exits.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from shoal.dispatch.chain import Fenced
+from shoal.dispatch.dispatcher import Dispatcher
+from shoal.dispatch.logbook import Output
+from shoal.dispatch.model import Unauthorized, WorkerIdentity
+from shoal.worker import PROTOCOL, frames
+from shoal.worker.records import decode
+
+#: The versions of the protocol that are served: the worker's own, and later the one before.
+SERVED = frozenset({PROTOCOL})
+#: The largest request in bytes: a report is 512 kB and one result.
+LARGEST = 64 << 20
+
+Authenticate = Callable[[Mapping[str, str]], Awaitable[WorkerIdentity]]
+Handler = Callable[[WorkerIdentity, bytes], Awaitable[Any]]
+
+_log = logging.getLogger(__name__)
+
+
+def application(
+    dispatcher: Dispatcher, *, authenticate: Authenticate, worker_zip: bytes
+) -> web.Application:
+    """Return the web application that serves `dispatcher` to workers."""
+    routes = _Routes(dispatcher, authenticate)
+    app = web.Application(client_max_size=LARGEST)
+
+    async def send_worker(_: web.Request) -> web.Response:
+        return web.Response(body=worker_zip, content_type="application/zip")
+
+    app.router.add_get("/v1/worker.zip", send_worker)
+    app.router.add_post("/v1/poll", routes.checked(routes.poll))
+    app.router.add_post("/v1/report", routes.checked(routes.report))
+    app.router.add_post("/v1/job", routes.checked(routes.job))
+    app.router.add_post("/v1/upload", routes.checked(routes.upload))
+    return app
+
+
+class _Routes:
+    def __init__(self, dispatcher: Dispatcher, authenticate: Authenticate) -> None:
+        self._dispatcher, self._authenticate = dispatcher, authenticate
+
+    def checked(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Wrap a handler: who is it, does it speak our protocol, is what it says well formed."""
+
+        async def handle(request: web.Request) -> web.Response:
+            if request.headers.get("Shoal-Protocol") not in SERVED:
+                return web.json_response({"error": f"served: {sorted(SERVED)}"}, status=426)
+            try:
+                worker = await self._authenticate(request.headers)
+            except Unauthorized as error:
+                _log.warning("a worker was refused: %s", error)
+                return web.json_response({"error": str(error)}, status=401)
+            try:
+                return web.json_response(await handler(worker, await request.read()))
+            except (ValueError, KeyError, TypeError) as error:
+                _log.exception("%s sent what cannot be read", worker.pod)
+                return web.json_response({"error": repr(error)}, status=400)
+            except Fenced as error:
+                return web.json_response({"error": str(error)}, status=503)
+
+        return handle
+
+    async def poll(self, worker: WorkerIdentity, body: bytes) -> dict[str, Any]:
+        return await self._dispatcher.poll(worker, json.loads(body))
+
+    async def report(self, worker: WorkerIdentity, body: bytes) -> dict[str, Any]:
+        header, blobs = frames.unpack(body)
+        groups = [
+            (group["job"], group["claim"], list(decode(group["results"], blob)), group["seconds"])
+            for group, blob in zip(header["groups"], blobs, strict=False)
+        ]
+        output: dict[str, list[Output]] = {}
+        texts = blobs[len(groups) :]
+        for (job, index, attempt), text in zip(header.get("output", ()), texts, strict=True):
+            output.setdefault(job, []).append(Output(index, attempt, worker.pod, bytes(text)))
+        message = {"fatal": header.get("fatal"), "output": output}
+        return await self._dispatcher.report(worker, message, groups)
+
+    async def job(self, worker: WorkerIdentity, body: bytes) -> dict[str, Any]:
+        return {"job": self._dispatcher.describe(worker, json.loads(body)["job"])}
+
+    async def upload(self, worker: WorkerIdentity, body: bytes) -> dict[str, Any]:
+        granted = self._dispatcher.url_for_result(worker, json.loads(body)["job"])
+        return {"key": granted[0], "url": granted[1]} if granted else {"gone": True}

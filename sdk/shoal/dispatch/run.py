@@ -1,0 +1,393 @@
+"""One job while it runs: from the claim of a task to its durable outcome.
+
+Joins the bookkeeping of `tasks`, the claims, the ledger's writer and the log. It knows no worker
+sessions and no HTTP; `dispatcher` asks it for claims and gives it what workers report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from shoal import ledger
+from shoal.dispatch.chain import Fenced, LedgerWriter
+from shoal.dispatch.claims import Claim
+from shoal.dispatch.logbook import Logbook, Output
+from shoal.dispatch.model import JobSpec, JobStore, JobView, WorkerIdentity
+from shoal.dispatch.tasks import Tasks
+from shoal.errors import LedgerTampered, StorageError
+from shoal.ledger import Charge, Terminal
+from shoal.worker import ranges, records
+from shoal.worker.records import Record
+
+_log = logging.getLogger(__name__)
+
+#: States of a failed attempt that another attempt cannot mend.
+_FINAL = frozenset({records.RESULT_CANNOT_BE_PICKLED})
+
+
+class Run:
+    """A job that is attached to the dispatcher."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        store: JobStore,
+        pool: str,
+        secret: bytes,
+        *,
+        interval: Callable[[], float],
+        on_change: Callable[[], None],
+        on_work: Callable[[], None],
+        now: Callable[[], float],
+    ) -> None:
+        """`on_change` is called when the view changed, `on_work` when tasks can be claimed again."""
+        self.spec, self.store, self.pool = spec, store, pool
+        self.parallelism = spec.parallelism
+        self.claims: dict[str, Claim] = {}
+        self.held_until = 0.0
+        self.awaited: set[str] = set()
+        self.problem: tuple[str, str] | None = None
+        self.terminal: Terminal | None = None
+        self.succeeded = self.failed = 0
+        self.only_record: Record | None = None
+        self.results_file = ""
+        self._json: dict[int, Record] = {}
+        self._secret, self._now = secret, now
+        self._on_change, self._on_work = on_change, on_work
+        self._tasks = Tasks(
+            spec.total,
+            max_attempts=spec.max_attempts,
+            max_disruptions=spec.max_disruptions,
+            backoff=spec.backoff,
+        )
+        self.log = Logbook(spec, store, on_change)
+        self.chain = LedgerWriter(
+            spec,
+            store,
+            secret,
+            interval=interval,
+            on_durable=self._durable,
+            on_trouble=self._trouble,
+            logs_length=lambda: self.log.length,
+        )
+        self._ending: asyncio.Task[None] | None = None
+
+    # recovery
+
+    async def recover(self, length: int, digest: str) -> None:
+        """Read the ledger; the first `length` entries are vouched for by `digest`, the rest by MAC.
+
+        Raises:
+            LedgerTampered: the ledger is shorter than `length`, changed, or an entry is not ours.
+            StorageError: the bucket cannot be read now.
+        """
+        n, previous = 0, ledger.GENESIS
+        while (raw := await self.store.get(ledger.key(self.spec.prefix, n))) is not None:
+            entry = ledger.open_entry(raw)
+            if entry.n != n or entry.prev != previous:
+                raise LedgerTampered(f"{self.spec.name}: entry {n} does not follow its predecessor")
+            if n >= length and not ledger.is_authentic(raw, self.spec.context, self._secret):
+                raise LedgerTampered(f"{self.spec.name}: entry {n} was not written by the operator")
+            previous = entry.digest
+            if n == length - 1 and previous != digest:
+                raise LedgerTampered(f"{self.spec.name}: entry {n} is not the one in the status")
+            self._replay(entry)
+            n += 1
+        if n < length:
+            raise LedgerTampered(f"{self.spec.name}: the ledger has {n} entries of {length}")
+        self.chain.resume(n, previous)
+
+    def _replay(self, entry: ledger.Entry) -> None:
+        for charge in entry.charges:
+            self._tasks.charge(charge.index, charge.kind)
+        for record in entry.records:
+            self._tasks.finish(record.index)
+        self._durable(entry)
+
+    def hold(self, until: float, pods: Iterable[str]) -> None:
+        """After a restart: hand out nothing until each of `pods` told what it holds, or `until`."""
+        self.held_until, self.awaited = until, set(pods)
+
+    def heard_from(self, pod: str) -> None:
+        """Note that a live worker has told what it holds."""
+        if pod in self.awaited:
+            self.awaited.discard(pod)
+            if not self.awaited:
+                self._on_work()
+
+    # claims
+
+    @property
+    def workers(self) -> set[str]:
+        """The uids of the Pods that hold a claim."""
+        return {claim.worker for claim in self.claims.values()}
+
+    def claimable(self) -> int:
+        """Return how many tasks could be claimed now."""
+        if self.terminal or self.chain.closed or self._held():
+            return 0
+        return self._tasks.ready(self._now())
+
+    def _held(self) -> bool:
+        return bool(self.awaited) and self._now() < self.held_until
+
+    def wakes_at(self) -> float | None:
+        """Return when tasks become claimable by time alone, or None."""
+        if self.terminal or self.chain.closed:
+            return None
+        return self.held_until if self._held() else self._tasks.next_due()
+
+    def wanted_workers(self) -> int:
+        """Return how many workers could be busy with this job, those that are included."""
+        if self.terminal or self.chain.closed:
+            return 0
+        left = self.spec.total - self._tasks.finished
+        return min(self.parallelism, left)
+
+    def claim(self, claim_id: str, worker: str) -> Claim | None:
+        """Hand tasks to a worker; None when there are none now, or enough workers have some."""
+        if not self.claimable():
+            return None
+        others = self.workers - {worker}
+        if len(others) >= self.parallelism:
+            return None
+        size = self._tasks.claim_size(max(1, min(self.parallelism, self.spec.total)), self._now())
+        taken, attempt = self._tasks.claim(size, self._now())
+        if not taken:
+            return None
+        claim = Claim(claim_id, self.spec.id, worker, attempt, taken)
+        self.claims[claim_id] = claim
+        return claim
+
+    def enough(self, worker: str) -> bool:
+        """Tell whether what the worker holds keeps it busy until its next poll is answered."""
+        left = sum(len(claim.left) for claim in self.claims.values() if claim.worker == worker)
+        if not left:
+            return False
+        each = self._tasks.seconds_each
+        return each is None or left * each > 0.05
+
+    def adopt(self, claim_id: str, worker: str, tasks: list[ranges.Range], attempt: int) -> None:
+        """Take over a claim that a dispatcher before this one handed out."""
+        inside = [index for index in ranges.each(tasks) if index < self.spec.total]
+        left = [index for index in inside if not self._tasks.is_over(index)]
+        if not left:
+            return
+        self._tasks.withdraw(left)
+        claim = Claim(claim_id, self.spec.id, worker, attempt, ranges.of(left))
+        self.claims[claim_id] = claim
+
+    def take_back(self, claim: Claim, why: str, *, running: int | None, unknown: bool) -> None:
+        """Put a lost claim's tasks back in line.
+
+        `running` is the task that was running as far as anybody knows; `unknown` says that one of
+        the tasks may be what killed the worker, so that each is reissued alone.
+        """
+        self.claims.pop(claim.id, None)
+        left = list(claim.left)
+        if self.terminal or self.chain.closed or not left:
+            return
+        suspect = running if running in claim.left else (left[0] if not unknown else None)
+        if suspect is None and len(left) == 1:
+            suspect = left[0]
+        if suspect is not None:
+            left.remove(suspect)
+            self._disrupted(suspect, why)
+        self._tasks.put_back(left, apart=unknown)
+        self._on_work()
+
+    def give_back(self, claim: Claim) -> None:
+        """Put the tasks of a claim that never reached its worker back in line."""
+        self._tasks.put_back(list(claim.left))
+        self._on_work()
+
+    def _disrupted(self, index: int, why: str) -> None:
+        attempt = self._tasks.attempt_of(index)
+        if self._tasks.may_reissue(index):
+            self._charge_then(index, "disruption", lambda: self._tasks.put_back([index], apart=True))
+            return
+        text = f"its worker was lost {self.spec.max_disruptions + 1} times, at last: {why}"
+        data = json.dumps(["WorkerLost", text, ""]).encode()
+        self._accept(
+            [Record(index, attempt, records.WORKER_LOST, records.ERROR, data)], pod="", node=""
+        )
+
+    def _charge_then(self, index: int, kind: str, then: Callable[[], None]) -> asyncio.Future[None]:
+        """Charge an attempt, and only when that is durable let the task be claimed again."""
+        done = self.chain.add_charge(Charge(index, kind))
+
+        def durable(future: asyncio.Future[None]) -> None:
+            if not future.cancelled() and future.exception() is None:
+                self._tasks.charge(index, kind)
+                then()
+                self._on_work()
+
+        done.add_done_callback(durable)
+        return done
+
+    # reports
+
+    async def report(
+        self, worker: WorkerIdentity, claim_id: str, outcomes: list[Record], *, seconds: float
+    ) -> None:
+        """Take a worker's outcomes; return when all of them are durable.
+
+        Raises:
+            Fenced: somebody else writes this job's ledger; the outcomes are not accepted.
+        """
+        claim = self.claims.get(claim_id)
+        final: list[Record] = []
+        waits: list[asyncio.Future[None]] = []
+        for record in outcomes:
+            current = claim is not None and record.index in claim.left
+            if claim is not None:
+                claim.left.pop(record.index, None)
+            if not 0 <= record.index < self.spec.total or self._tasks.is_over(record.index):
+                continue
+            if record.state == records.SUCCEEDED:
+                final.append(record)
+            elif current:
+                if record.state not in _FINAL and self._tasks.may_retry(record.index):
+                    waits.append(self._retry(record.index))
+                else:
+                    final.append(record)
+        self._tasks.timed(len(outcomes), seconds)
+        if claim is not None and not claim.left:
+            self.claims.pop(claim_id, None)
+        if final:
+            waits.append(self._accept(final, worker.pod, worker.node))
+        elif (before := self.chain.barrier()) is not None:
+            waits.append(before)
+        for wait in waits:
+            await asyncio.shield(wait)
+
+    def _retry(self, index: int) -> asyncio.Future[None]:
+        return self._charge_then(
+            index, "attempt", lambda: void(self._tasks.retry_later(index, self._now()))
+        )
+
+    def _accept(self, final: list[Record], pod: str, node: str) -> asyncio.Future[None]:
+        for record in final:
+            self._tasks.finish(record.index)
+        done = self.chain.add_results(final, pod, node)
+        if self._tasks.all_over:
+            self.end(Terminal("complete", "", ""))
+        return done
+
+    def end(self, terminal: Terminal) -> None:
+        """End the job: the terminal record goes into the entry with the last results."""
+        if self.terminal is not None or self.chain.closed or self._ending is not None:
+            return
+        if terminal.outcome == "complete" and not self._needs_more():
+            self.chain.close(self._outcome(terminal))
+            return
+        self._ending = asyncio.create_task(self._end(terminal), name=f"end of {self.spec.name}")
+
+    def _needs_more(self) -> bool:
+        return self.log.busy or (self.spec.json_results and self.spec.kind == "map")
+
+    def _outcome(self, terminal: Terminal) -> Terminal:
+        """Return `terminal`, or what failed tasks make of it."""
+        if terminal.outcome != "complete":
+            return terminal
+        waiting = self.chain.waiting_records()
+        failed = self.failed + sum(record.state != records.SUCCEEDED for record in waiting)
+        if not failed:
+            return terminal
+        reason = "CommandFailed" if self.spec.kind == "command" else "TaskFailed"
+        return Terminal("failed", reason, f"{failed} of {self.spec.total} tasks failed")
+
+    async def _end(self, terminal: Terminal) -> None:
+        if terminal.outcome == "complete":
+            if (before := self.chain.barrier()) is not None:
+                await before
+            await self.log.flush()
+            if self.spec.json_results and self.spec.kind == "map":
+                await self._write_results_file()
+        else:
+            await self.log.flush()
+        self.chain.close(self._outcome(terminal))
+
+    async def _write_results_file(self) -> None:
+        """Leave the results of a map with JSON arguments where a reader without Python finds them."""
+        lines = []
+        for index in range(self.spec.total):
+            record = self._json.get(index)
+            if record is not None:
+                field = "result" if record.state == records.SUCCEEDED else "error"
+                value: Any = {"object": record.ref.key} if record.ref else json.loads(bytes(record.data))
+                lines.append(json.dumps({"index": index, "state": record.state, field: value}))
+        key = f"{self.spec.prefix}/results.jsonl"
+        for attempt in range(4):
+            try:
+                await self.store.put(key, "".join(line + "\n" for line in lines).encode())
+            except (StorageError, OSError, TimeoutError) as error:
+                self._trouble(error)
+                await asyncio.sleep(0.5 * 2**attempt)
+            else:
+                self.results_file = key
+                return
+
+    # what became durable
+
+    def _durable(self, entry: ledger.Entry) -> None:
+        for record in entry.records:
+            if record.state == records.SUCCEEDED:
+                self.succeeded += 1
+            else:
+                self.failed += 1
+            if self.spec.json_results and self.spec.kind == "map":
+                self._json[record.index] = record
+        if self.spec.total == 1 and entry.records:
+            self.only_record = entry.records[-1]
+        self.log.length = max(self.log.length, entry.logs)
+        if entry.terminal is not None:
+            self.terminal = entry.terminal
+            self.claims.clear()
+        self._on_change()
+
+    def _trouble(self, error: Exception | None) -> None:
+        if error is None:
+            self.problem = None
+        elif isinstance(error, Fenced):
+            self.problem = ("IdInUse", str(error))
+        else:
+            self.problem = ("StorageUnavailable", str(error))
+        self._on_change()
+
+    def output(self, parts: list[Output]) -> None:
+        """Take what tasks printed."""
+        if self.terminal is None:
+            self.log.add(parts)
+
+    def view(self) -> JobView:
+        """Return what is durable of the job."""
+        return JobView(
+            total=self.spec.total,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            ledger_length=self.chain.length,
+            ledger_digest=self.chain.digest if self.chain.length else "",
+            logs_length=self.log.length,
+            terminal=self.terminal,
+            only_record=self.only_record,
+            results_file=self.results_file,
+            wanted_workers=self.wanted_workers(),
+            problem=self.problem,
+            claimed=sum(len(claim.left) for claim in self.claims.values()),
+        )
+
+    def stop(self) -> None:
+        """Let go of the job: nothing more is written."""
+        self.chain.stop()
+        self.log.stop()
+        if self._ending is not None:
+            self._ending.cancel()
+
+
+def void(_: object) -> None:
+    """Drop a value where a callback must return nothing."""

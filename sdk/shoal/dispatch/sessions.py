@@ -1,0 +1,42 @@
+"""What the dispatcher knows of each worker: one session for each Pod."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from shoal.dispatch.model import WorkerIdentity
+
+
+@dataclass(eq=False)
+class Session:
+    """A worker that has spoken to this dispatcher.
+
+    Attributes:
+        heard: when it last did, on the dispatcher's clock.
+        idle_since: since when it holds no claim.
+        waiting: the poll that waits for an answer, or None.
+        knows: ids of the jobs whose description it has.
+        leaving: it is to exit once it holds nothing.
+        undelivered: claims in an answer that the worker has not yet shown to have.
+    """
+
+    identity: WorkerIdentity
+    heard: float
+    idle_since: float
+    waiting: asyncio.Future[dict[str, Any]] | None = None
+    knows: set[str] = field(default_factory=set)
+    leaving: bool = False
+    claims_of_strangers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a poll of it can be answered now."""
+        return self.waiting is not None and not self.waiting.done()
+
+    def answer(self, message: dict[str, Any]) -> None:
+        """Answer the poll that waits."""
+        assert self.waiting is not None  # noqa: S101 - callers look at `is_waiting`
+        self.waiting.set_result(message)
+        self.waiting = None

@@ -1,0 +1,106 @@
+"""The outcome of one task attempt, and how many of them travel together.
+
+A worker's report and a ledger entry carry the same columns, so that the dispatcher moves results
+from one to the other without looking inside. Ten thousand results of the same kind cost a few
+numbers: a column in which all values are equal is sent as that one value.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from . import ranges
+
+SUCCEEDED = "SUCCEEDED"
+PYTHON_EXCEPTION = "PYTHON_EXCEPTION"
+NON_ZERO_RETURN_CODE = "NON_ZERO_RETURN_CODE"
+RESULT_CANNOT_BE_PICKLED = "RESULT_CANNOT_BE_PICKLED"
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+WORKER_LOST = "WORKER_LOST"
+
+#: How a record's bytes are to be read.
+PICKLE = "pickle"
+JSON = "json"  # a JSON document
+ERROR = "error"  # JSON [type, message, traceback]
+EXIT = "exit"  # JSON {"returnCode": int, "lastLines": str}
+
+
+class Ref(NamedTuple):
+    """An object in the bucket that holds a result too large to travel inline."""
+
+    key: str
+    sha256: str
+    size: int
+
+
+class Record(NamedTuple):
+    """One task attempt's outcome: its bytes inline in `data`, or `ref` to an object."""
+
+    index: int
+    attempt: int
+    state: str
+    encoding: str
+    data: Union[bytes, memoryview]
+    ref: Optional[Ref] = None
+
+
+def _column(values: List[Any]) -> Any:
+    """Return one value where all are equal, else the list."""
+    first = values[0]
+    return first if all(value == first for value in values) else values
+
+
+def _values(column: Any, count: int) -> Sequence[Any]:
+    """Undo `_column`."""
+    if not isinstance(column, list):
+        return [column] * count
+    if len(column) != count:
+        raise ValueError(f"a column holds {len(column)} values for {count} results")
+    return column
+
+
+def encode(records: Sequence[Record]) -> Tuple[Dict[str, Any], bytes]:
+    """Return the columns of `records` and their inline bytes, one after the other."""
+    if not records:
+        return {"count": 0}, b""
+    columns: Dict[str, Any] = {
+        "count": len(records),
+        "index": ranges.of(record.index for record in records),
+        "attempt": _column([record.attempt for record in records]),
+        "state": _column([record.state for record in records]),
+        "encoding": _column([record.encoding for record in records]),
+        "size": _column([len(record.data) for record in records]),
+    }
+    refs = {str(n): list(record.ref) for n, record in enumerate(records) if record.ref}
+    if refs:
+        columns["ref"] = refs
+    return columns, b"".join(record.data for record in records)
+
+
+def decode(columns: Dict[str, Any], data: Union[bytes, memoryview]) -> Iterable[Record]:
+    """Return the records that `encode` was given.
+
+    Raises:
+        ValueError: columns and bytes do not fit each other.
+    """
+    count = int(columns["count"])
+    if not count:
+        return []
+    indexes = list(ranges.each(ranges.parse(columns["index"])))
+    sizes = _values(columns["size"], count)
+    if len(indexes) != count or sum(sizes) != len(data):
+        raise ValueError("the columns of results do not fit the bytes that came with them")
+    refs = {int(n): Ref(*ref) for n, ref in columns.get("ref", {}).items()}
+    attempts = _values(columns["attempt"], count)
+    states = _values(columns["state"], count)
+    encodings = _values(columns["encoding"], count)
+    view = memoryview(data)
+    records = []
+    start = 0
+    for n in range(count):
+        stop = start + sizes[n]
+        records.append(
+            Record(indexes[n], attempts[n], states[n], encodings[n], view[start:stop], refs.get(n))
+        )
+        start = stop
+    return records
