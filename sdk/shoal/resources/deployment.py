@@ -123,6 +123,7 @@ class Deployment(Resource):
     kind: Literal["Deployment"] = "Deployment"
     spec: DeploymentSpec = Field(
         default_factory=DeploymentSpec,
+        json_schema_extra={"default": {}},
         description="What is wanted. Only minWorkers, maxWorkers and idleSeconds can be changed.",
     )
     status: DeploymentStatus | None = Field(

@@ -17,7 +17,7 @@ from .environment import Resources
 from .model import Model, StatusModel
 from .rules import Rule
 from .storage import ResolvedStorage, Storage
-from .values import JobId, Seconds, Sha256, Time
+from .values import JobId, Seconds, Time
 
 CANCEL_STAYS: JsonDict = {
     "x-kubernetes-validations": [
@@ -106,8 +106,10 @@ class LedgerStatus(StatusModel):
         Rule("self.length >= oldSelf.length", "status.ledger.length never falls", "length"),
     )
     length: int = Field(ge=0, description="Number of entries.")
-    digest: Sha256 | Literal[""] = Field(
+    digest: str = Field(
         default="",
+        pattern=r"^([a-f0-9]{64})?$",
+        max_length=64,
         description="SHA-256 of the last entry, which names the one before; empty at first.",
     )
 
