@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 from cluster import cgroups, commands, components, processes
+from cluster.archive import references
 from cluster.errors import ClusterError
 from cluster.folders import Folders
 from cluster.layout import Node
@@ -75,27 +76,39 @@ def has_containers(folders: Folders, node: Node) -> bool:
 
 def forget_containers(folders: Folders, node: Node) -> None:
     """Remove all containers from containerd's book, with their snapshots; no process is left."""
-    for name in ctr(folders, node, "containers", "list", "-q").split():
-        ctr(folders, node, "containers", "delete", name)
+    if names := ctr(folders, node, "containers", "list", "-q").split():
+        ctr(folders, node, "containers", "delete", *names)
 
 
-def load(folders: Folders, node: Node, archive: Path) -> bool:
-    """Import `archive`, unless this very file was imported and its images are still there."""
-    record = folders.node_content(node.name) / "loaded.json"
-    loaded: dict[str, list[str]] = json.loads(record.read_text()) if record.exists() else {}
+def is_loaded(folders: Folders, node: Node, archive: Path) -> bool:
+    """Whether this very file was imported and its images are still there."""
+    loaded = _loaded(folders, node)
     digest = file_digest(archive)
-    present = set(ctr(folders, node, "images", "list", "-q").split())
-    if digest in loaded and present.issuperset(loaded[digest]):
+    if digest not in loaded:
         return False
-    text = ctr(folders, node, "images", "import", archive)
-    # ctr says `unpacking docker.io/library/name:tag (sha256:...)...done` for each image.
-    names = [line.split()[1] for line in text.splitlines() if line.startswith("unpacking ")]
-    if not names:
-        raise ClusterError(f"{archive} holds no image that containerd can read: {text}")
-    # Another archive's image of the same name is replaced now: that archive is not loaded any more.
-    kept = {key: value for key, value in loaded.items() if not set(value) & set(names)}
-    record.write_text(json.dumps({**kept, digest: names}, indent=1))
-    return True
+    present = ctr(folders, node, "images", "list", "-q").split()
+    return set(loaded[digest]).issubset(present)
+
+
+def load(folders: Folders, node: Node, archive: Path) -> None:
+    """Import `archive`, unless that was done before."""
+    if is_loaded(folders, node, archive):
+        return
+    names = references(archive)
+    ctr(folders, node, "images", "import", archive)
+    # Another archive's image of the same name is replaced now: that one is not loaded any more.
+    kept = {d: n for d, n in _loaded(folders, node).items() if not set(n) & set(names)}
+    record = {**kept, file_digest(archive): names}
+    _record(folders, node).write_text(json.dumps(record, indent=1))
+
+
+def _loaded(folders: Folders, node: Node) -> dict[str, list[str]]:
+    record = _record(folders, node)
+    return json.loads(record.read_text()) if record.exists() else {}
+
+
+def _record(folders: Folders, node: Node) -> Path:
+    return folders.node_content(node.name) / "loaded.json"
 
 
 def file_digest(path: Path) -> str:

@@ -1,0 +1,127 @@
+"""``python3 -m cluster``: the commands, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster import choice, environment, folders, imagebuild
+from cluster.choice import Cluster
+from cluster.errors import ClusterError
+from cluster.folders import Folders
+from cluster.steps import say
+
+#: Commands that change something, one at a time.
+CHANGING = ("up", "down", "build", "images", "load", "build-image", "stop-node", "start-node")
+
+
+def main(words: list[str] | None = None) -> int:
+    arguments = parser().parse_args(words)
+    places = folders.from_environment()
+    try:
+        if arguments.command == "bin":
+            print(places.bin)
+            return 0
+        chosen = choice.of_environment()
+        if arguments.command != "env":
+            say(str(chosen))
+        cluster = choice.make(chosen, places)
+        if arguments.command not in CHANGING:
+            return perform(arguments, cluster, places)
+        started = time.monotonic()
+        with alone(places):
+            code = perform(arguments, cluster, places)
+        say(f"cluster: {arguments.command} done in {time.monotonic() - started:.1f} s")
+        return code
+    except ClusterError as error:
+        say(f"cluster: {error}")
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python3 -m cluster", description="A cluster for Shoal.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("up", help="have a healthy cluster, starting what is missing")
+    commands.add_parser("down", help="take it away; binaries and images stay in the cache")
+    commands.add_parser("status", help="each component and node; exit code 0 only when all is well")
+    commands.add_parser("env", help="print export lines for the shell's eval")
+    commands.add_parser("bin", help="print the folder of helm and kubectl")
+    commands.add_parser("build", help="build binaries and images without starting anything")
+    commands.add_parser("images", help="list the images that the cluster brings")
+    load = commands.add_parser("load", help="import image archives into both nodes")
+    load.add_argument("archives", nargs="+", type=Path, metavar="IMAGE.tar")
+    image = commands.add_parser("build-image", help="build an image with docker or buildah, load it")
+    image.add_argument("--dockerfile", required=True, type=Path)
+    image.add_argument("--context", required=True, type=Path)
+    image.add_argument("--tag", required=True)
+    for name, does in (("stop-node", "kill a node as a power cut does"), ("start-node", "undo it")):
+        commands.add_parser(name, help=does).add_argument("node", metavar="node-2")
+    return top
+
+
+def perform(arguments: argparse.Namespace, cluster: Cluster, places: Folders) -> int:
+    match arguments.command:
+        case "up":
+            cluster.up()
+            say(f"  KUBECONFIG={cluster.kubeconfig}")
+        case "down":
+            cluster.down()
+        case "build":
+            cluster.build()
+        case "images":
+            imagebuild.list_images(places)
+        case "load":
+            for archive in arguments.archives:
+                cluster.load(archive.resolve())
+        case "build-image":
+            cluster.load(imagebuild.build(places, arguments))
+        case "stop-node":
+            cluster.stop_node(arguments.node)
+        case "start-node":
+            cluster.start_node(arguments.node)
+        case "status":
+            return status(cluster)
+        case "env":
+            print_environment(cluster, places)
+    return 0
+
+
+def status(cluster: Cluster) -> int:
+    rows = cluster.report()
+    width = max(len(name) for name, _, _ in rows)
+    for name, known, well in rows:
+        print(f"{name:{width}}  {'healthy' if well else 'NOT HEALTHY':11}  {known}")
+    return 0 if all(well for _, _, well in rows) else 1
+
+
+def print_environment(cluster: Cluster, places: Folders) -> None:
+    values = environment.variables(
+        kubeconfig=cluster.kubeconfig,
+        bin_folder=places.bin,
+        endpoint=cluster.endpoint,
+        environ=os.environ,
+    )
+    print(environment.export_lines(values), end="")
+
+
+@contextmanager
+def alone(places: Folders) -> Iterator[None]:
+    """One changing command at a time on one cache; a second waits, and says so."""
+    places.cache.mkdir(parents=True, exist_ok=True)
+    with places.lock.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("  another command works on the cluster: waiting for it ...")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())
