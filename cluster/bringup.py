@@ -98,7 +98,7 @@ class Bringup:
         self.wait_for_nodes([node])
 
     def start_kubelet(self, node: Node) -> None:
-        cgroups.make(node.cgroup)
+        cgroups.make(self.folders.cgroup(node.name))
         self.run(components.kubelet(self.folders, node))
 
     def run(self, component: Component) -> None:

@@ -105,7 +105,7 @@ def kubelet(folders: Folders, node: Node, pki: Pki, *, reserved_memory: int) -> 
             "podLogsDir": str(folders.node_state(node.name) / "pod-logs"),
             "volumePluginDir": str(folders.node_state(node.name) / "volume-plugins"),
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{node.cgroup}",
+            "cgroupRoot": f"/{folders.cgroup(node.name)}",
             "failCgroupV1": False,
             "failSwapOn": False,
             "enforceNodeAllocatable": [],
@@ -160,7 +160,7 @@ def kube_proxy(folders: Folders) -> str:
 
 def corefile(folders: Folders) -> str:
     """Names of the cluster only; every other name is answered at once as unknown."""
-    return f""".:53 {{
+    return f"""{layout.CLUSTER_DOMAIN}:53 in-addr.arpa:53 {{
   bind {layout.HOST_ADDRESS}
   errors
   health {layout.LOOPBACK}:{layout.COREDNS_HEALTH_PORT}
@@ -169,7 +169,11 @@ def corefile(folders: Folders) -> str:
     pods insecure
     ttl 5
   }}
-  template ANY ANY . {{
+}}
+.:53 {{
+  bind {layout.HOST_ADDRESS}
+  errors
+  template ANY ANY {{
     rcode NXDOMAIN
   }}
 }}

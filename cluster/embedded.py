@@ -45,6 +45,7 @@ class Embedded:
 
     def up(self) -> None:
         check_machine()
+        sweep.check_alone(self.folders)
         self.build()
         bringup = Bringup(self.folders)
         current = bringup.definition_of_running() == bringup.definition()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,20 @@ class Folders:
     """All paths follow from one cache folder, so that two checkouts share their binaries."""
 
     cache: Path
-    #: Sockets and mounts; short, because a Unix socket's path may have 107 characters at most.
-    run: Path = Path("/run/shoal")
+
+    @property
+    def mark(self) -> str:
+        """The cluster's name on the machine, so that another cache's cluster is never taken for it."""
+        return f"shoal-{hashlib.sha256(str(self.cache).encode()).hexdigest()[:8]}"
+
+    @property
+    def run(self) -> Path:
+        """Sockets and mounts; short, because a Unix socket's path may have 107 characters at most."""
+        return Path("/run") / self.mark
+
+    def cgroup(self, node: str) -> str:
+        """Each kubelet has a tree of its own, or each would clear away the other's Pods."""
+        return f"{self.mark}/{node}"
 
     @property
     def bin(self) -> Path:

@@ -28,7 +28,6 @@ MINIO_NODE_PORT = 30900
 
 CLUSTER_DOMAIN = "cluster.local"
 ISSUER = "https://kubernetes.default.svc"
-CGROUP = "shoal"
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,6 @@ class Node:
     address: str
     #: Addresses of its Pods, all in POD_RANGE.
     pods: tuple[str, str]
-
-    @property
-    def cgroup(self) -> str:
-        """Each kubelet has a tree of its own, or each would clear away the other's Pods."""
-        return f"{CGROUP}/{self.name}"
 
 
 NODES = (

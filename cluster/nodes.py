@@ -30,7 +30,7 @@ def kill_containers(folders: Folders, node: Node) -> None:
     for pid, program, arguments in processes.running():
         if Path(program).name.startswith(SHIM) and socket in arguments:
             _kill(pid)
-    cgroups.kill(node.cgroup)
+    cgroups.kill(folders.cgroup(node.name))
 
 
 def _kill(pid: int) -> None:

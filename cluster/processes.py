@@ -43,6 +43,14 @@ def running(proc: Path = Path("/proc")) -> Iterator[tuple[int, str, list[str]]]:
         yield int(entry.name), program, words[1:]
 
 
+def shares_network(pid: int, proc: Path = Path("/proc")) -> bool:
+    """Whether process `pid` lives in the same network namespace as this one."""
+    try:
+        return os.readlink(proc / str(pid) / "ns/net") == os.readlink(proc / "self/ns/net")
+    except OSError:
+        return False
+
+
 def log_file(folders: Folders, component: Component) -> Path:
     return folders.logs / f"{component.name.replace(' ', '-')}.log"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cluster import cgroups, components, layout, network, nodes, processes
 from cluster.components import Component
+from cluster.errors import ClusterError
 from cluster.folders import Folders
 from cluster.kernel import restore
 from cluster.pki import Pki
@@ -18,7 +19,11 @@ CNI_RESULTS = Path("/var/lib/cni/results")
 
 
 def sweep(folders: Folders) -> None:
-    """Take away everything but binaries and images; safe to repeat, whatever is left of it."""
+    """Take away everything but binaries and images; safe to repeat, whatever is left of it.
+
+    Raises ClusterError where the network belongs to a cluster of another cache.
+    """
+    check_alone(folders)
     pki = Pki(folders.pki)
     order = components.everything(folders, pki)
     # kubelets first, so that they don't start again what is killed next; etcd last.
@@ -27,8 +32,8 @@ def sweep(folders: Folders) -> None:
             processes.stop(component, within=5)
     for node in layout.NODES:
         nodes.clear_runtime(folders, node)
-    cgroups.kill(layout.CGROUP)
-    cgroups.remove(layout.CGROUP)
+    cgroups.kill(folders.mark)
+    cgroups.remove(folders.mark)
     network.take_down()
     restore(folders)
     clear_outside(folders)
@@ -36,6 +41,20 @@ def sweep(folders: Folders) -> None:
     if folders.state.exists():
         shutil.rmtree(folders.state)
     folders.kubeconfig.unlink(missing_ok=True)
+
+
+def check_alone(folders: Folders) -> None:
+    """Another cache's cluster on the same network has the same bridge and addresses."""
+    ours = components.apiserver(folders, Pki(folders.pki))
+    address = f"--bind-address={layout.HOST_ADDRESS}"
+    for pid, program, arguments in processes.running():
+        if Path(program).name != ours.program.name or address not in arguments:
+            continue
+        if ours.mark not in arguments and processes.shares_network(pid):
+            raise ClusterError(
+                f"a cluster of another cache folder runs on this machine ({program}, pid {pid}): "
+                "take it down first, with SHOAL_CACHE naming its folder"
+            )
 
 
 def _ending(component: Component) -> int:
@@ -75,5 +94,5 @@ def remains(folders: Folders) -> list[str]:
     ]
     found += [f"mount {point}" for point in nodes.mounts_below([folders.run, folders.cache])]
     found += [f"network: {name}" for name in network.remains()]
-    found += [f"cgroup {path}" for path in cgroups.remains(layout.CGROUP)]
+    found += [f"cgroup {path}" for path in cgroups.remains(folders.mark)]
     return found
