@@ -24,6 +24,7 @@ STATUS_STAYS = Rule(
     "!has(oldSelf.status) || !has(oldSelf.status.ledger) || "
     "(has(self.status) && has(self.status.ledger))",
     "status.ledger can't be removed: it says which results are settled",
+    "status",
 )
 
 

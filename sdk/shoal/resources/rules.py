@@ -39,7 +39,7 @@ def immutable(fields: Sequence[str], what: str) -> tuple[Rule, ...]:
         Rule(
             f"has(dyn(self).{name}) == has(dyn(oldSelf).{name}) && "
             f"(!has(dyn(self).{name}) || dyn(self).{name} == dyn(oldSelf).{name})",
-            f"{name} can't be changed: delete the {what} and create a new one",
+            f"{name} can't be changed: delete this {what} and create a new one",
             name,
         )
         for name in fields

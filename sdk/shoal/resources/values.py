@@ -53,7 +53,6 @@ Quantity = Annotated[
     WithJsonSchema(
         {
             "x-kubernetes-int-or-string": True,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "pattern": QUANTITY,
             "maxLength": 32,
         }
@@ -62,7 +61,7 @@ Quantity = Annotated[
 """An amount as Kubernetes writes it, such as 500m or 2Gi. Python numbers are taken as they are."""
 
 Json = Annotated[JsonValue, AfterValidator(_survives_json), WithJsonSchema(_FREE)]
-"""Any JSON. Kubernetes stores 1.0 as 1, so a whole float arrives as an int."""
+"""Any JSON. Kubernetes stores 1.0 as 1, and `kubectl apply` drops a null inside an object."""
 
 JsonObject = Annotated[
     dict[str, JsonValue],
