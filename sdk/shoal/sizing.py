@@ -105,7 +105,8 @@ def _one(name: str, value: Any, other: str, other_value: Any) -> Any:
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and 0 <= float(value) < math.inf
 
 
 def _bytes(amount: float | None) -> str | None:

@@ -1,0 +1,168 @@
+"""Interpreters that a Deployment can run on, and the Secrets that open them.
+
+`ContainerInterpreter` and `ContainerAtDigestInterpreter` work; the others exist so that code
+written for Meadowrun imports, and raise NotSupportedYet when a Deployment is made with them.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from shoal.errors import ConfigurationError
+
+
+class _Abstract:
+    """A base whose direct subclasses are there to be derived from and to be checked against."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Abstract:
+        if _Abstract in cls.__bases__:
+            raise TypeError(f"{cls.__name__} is abstract: use one of its subclasses")
+        return super().__new__(cls)
+
+
+class Secret(_Abstract):
+    """A credential that stands somewhere else, such as a registry's password."""
+
+
+@dataclass(frozen=True)
+class KubernetesSecret(Secret):
+    """A Secret of the job's namespace; for images, of the type kubernetes.io/dockerconfigjson."""
+
+    secret_name: str
+
+
+@dataclass(frozen=True)
+class AwsSecret(Secret):
+    """A secret of AWS Secrets Manager; comes with a later version."""
+
+    secret_name: str
+
+
+@dataclass(frozen=True)
+class AzureSecret(Secret):
+    """A secret of an Azure Key Vault; comes with a later version."""
+
+    secret_name: str
+    vault_name: str | None = None
+
+
+class ContainerInterpreterBase(abc.ABC):
+    """A container image in which `python` is the right interpreter."""
+
+    username_password_secret: Secret | None
+    always_use_local: bool
+
+    @property
+    @abc.abstractmethod
+    def image_name(self) -> str:
+        """Return the image as Kubernetes names it."""
+
+
+@dataclass(frozen=True)
+class ContainerInterpreter(ContainerInterpreterBase):
+    """An image by tag, such as ContainerInterpreter("python", "3.11-slim").
+
+    `always_use_local` never pulls: the image has to be on the nodes.
+    """
+
+    repository_name: str
+    tag: str = "latest"
+    username_password_secret: Secret | None = None
+    always_use_local: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no image name."""
+        _check_repository(self.repository_name)
+
+    @property
+    def image_name(self) -> str:
+        """Return repository:tag."""
+        return f"{self.repository_name}:{self.tag}"
+
+
+@dataclass(frozen=True)
+class ContainerAtDigestInterpreter(ContainerInterpreterBase):
+    """An image by digest, such as ContainerAtDigestInterpreter("python", "sha256:97725c6...")."""
+
+    repository_name: str
+    digest: str
+    username_password_secret: Secret | None = None
+    always_use_local: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no image name."""
+        _check_repository(self.repository_name)
+        if not self.digest.startswith("sha256:"):
+            raise ConfigurationError(f"digest must start with 'sha256:'; it is {self.digest!r}")
+
+    @property
+    def image_name(self) -> str:
+        """Return repository@digest."""
+        return f"{self.repository_name}@{self.digest}"
+
+
+class LocalInterpreter(_Abstract):
+    """An interpreter of this machine, to be built again where the job runs."""
+
+
+@dataclass(frozen=True)
+class LocalCondaInterpreter(LocalInterpreter):
+    """A conda environment of this machine; comes with a later version."""
+
+    environment_name_or_path: str
+    additional_software: Sequence[str] | str | None = None
+
+
+@dataclass(frozen=True)
+class LocalPipInterpreter(LocalInterpreter):
+    """A virtual environment of this machine; comes with a later version."""
+
+    path_to_interpreter: str
+    python_version: str | None = None
+    additional_software: Sequence[str] | str | None = None
+
+
+class InterpreterSpecFile(_Abstract):
+    """A file that an environment can be built from."""
+
+
+@dataclass(frozen=True)
+class CondaEnvironmentFile(InterpreterSpecFile):
+    """An environment.yml or an explicit list; comes with a later version."""
+
+    path_to_file: str
+    file_format: Literal["env_export", "list"] | None = None
+    additional_software: Sequence[str] | str | None = None
+
+
+@dataclass(frozen=True)
+class PipRequirementsFile(InterpreterSpecFile):
+    """A requirements.txt; comes with a later version."""
+
+    path_to_requirements_file: str
+    python_version: str
+    additional_software: Sequence[str] | str | None = None
+
+
+@dataclass(frozen=True)
+class PoetryProjectPath(InterpreterSpecFile):
+    """A folder with pyproject.toml and poetry.lock; comes with a later version."""
+
+    path_to_project: str
+    python_version: str
+    additional_software: Sequence[str] | str | None = None
+
+
+@dataclass(frozen=True)
+class PreinstalledInterpreter:
+    """An interpreter at a path in the image; comes with a later version."""
+
+    path_to_interpreter: str
+
+
+def _check_repository(name: str) -> None:
+    if not name or any(character.isspace() for character in name):
+        raise ConfigurationError(f"{name!r} can't be the name of an image")
