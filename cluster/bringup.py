@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from cluster.pki import Pki
 from cluster.steps import step
 
 PATIENCE = 60.0
+#: A process that was just started has no arguments in /proc for a moment.
+UNSEEN = 1.0
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,13 @@ class Bringup:
             processes.start(self.folders, component)
 
     def wait_for(self, component: Component) -> None:
+        last_seen = time.monotonic()
+
         def well() -> bool:
-            if processes.find(component) is None:
+            nonlocal last_seen
+            if processes.find(component) is not None:
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > UNSEEN:
                 raise ClusterError(self._complaint(component, "ended"))
             return health.is_healthy(component, self.pki)
 

@@ -139,6 +139,7 @@ def controller_manager(folders: Folders, pki: Pki) -> Component:
             f"--root-ca-file={pki.authority}",
             f"--cluster-cidr={layout.POD_RANGE}",
             "--allocate-node-cidrs=false",
+            f"--flex-volume-plugin-dir={folders.state / 'volume-plugins'}",
             f"--node-monitor-grace-period={configuration.NODE_LEASE_SECONDS}s",
             "--node-monitor-period=2s",
             "--concurrent-gc-syncs=20",

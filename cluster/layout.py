@@ -11,6 +11,8 @@ from dataclasses import dataclass
 BRIDGE = "shoal0"
 #: A bridge without members, there only so that Service addresses have a route that ends here.
 SERVICE_BRIDGE = "shoal-svc"
+BRIDGE_HARDWARE_ADDRESS = "0a:58:0a:f4:00:01"
+SERVICE_BRIDGE_HARDWARE_ADDRESS = "0a:58:0a:60:00:01"
 FIREWALL_TABLE = "shoal"
 
 POD_RANGE = "10.244.0.0/16"

@@ -19,12 +19,12 @@ KUBE_PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
 def set_up() -> None:
     """Make what is missing; safe to repeat."""
     check_ranges_are_free(json.loads(commands.output(["ip", "-json", "-4", "route", "show"])))
-    _bridge(layout.BRIDGE)
+    _bridge(layout.BRIDGE, layout.BRIDGE_HARDWARE_ADDRESS)
     for node in layout.NODES:
         # The first address is the range's; the others must not bring the range's route again.
         prefix = layout.PREFIX if node.address == layout.HOST_ADDRESS else 32
         commands.run(["ip", "addr", "replace", f"{node.address}/{prefix}", "dev", layout.BRIDGE])
-    _bridge(layout.SERVICE_BRIDGE)
+    _bridge(layout.SERVICE_BRIDGE, layout.SERVICE_BRIDGE_HARDWARE_ADDRESS)
     commands.run(
         [
             *("ip", "route", "replace", layout.SERVICE_RANGE, "dev", layout.SERVICE_BRIDGE),
@@ -36,9 +36,10 @@ def set_up() -> None:
     commands.run(["nft", "-f", "-"], given=firewall())
 
 
-def _bridge(name: str) -> None:
+def _bridge(name: str, hardware_address: str) -> None:
+    """A bridge that is given no address takes on its members', another whenever they change."""
     if name not in links():
-        commands.run(["ip", "link", "add", name, "type", "bridge"])
+        commands.run(["ip", "link", "add", name, "address", hardware_address, "type", "bridge"])
     Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1\n")
     commands.run(["ip", "link", "set", name, "up"])
 
@@ -67,7 +68,8 @@ def firewall() -> str:
     """The table, replaced as a whole.
 
     Packets for the cluster's addresses are taken only from the machine itself and from Pods, and
-    before kube-proxy's translation; Pods' packets are forwarded only to Pods and Services.
+    before kube-proxy's translation; Pods' packets are forwarded only to Pods and Services, and a Pod
+    that tries more is told so at once.
     """
     ranges = f"{{ {layout.POD_RANGE}, {layout.SERVICE_RANGE} }}"
     inside = f'{{ "lo", "{layout.BRIDGE}", "{layout.SERVICE_BRIDGE}" }}'
@@ -82,7 +84,7 @@ table {table} {{
   }}
   chain leave {{
     type filter hook forward priority filter; policy accept;
-    iifname "{layout.BRIDGE}" oifname != {inside} drop
+    iifname "{layout.BRIDGE}" oifname != {inside} reject with icmpx admin-prohibited
     ip saddr {ranges} oifname != {inside} drop
   }}
   chain send {{

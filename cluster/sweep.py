@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 
 from cluster import cgroups, components, layout, network, nodes, processes
@@ -12,10 +13,12 @@ from cluster.folders import Folders
 from cluster.kernel import restore
 from cluster.pki import Pki
 
-#: Folders outside ours where kubelet and the CNI plugins keep things, whatever they are told.
+#: Folders outside ours where kubelet, the CNI plugins and containerd's shims keep things, whatever
+#: they are told; those that are empty then go too.
 KUBELET_DEVICES = Path("/var/lib/kubelet/device-plugins")
 CONTAINER_LOGS = Path("/var/log/containers")
 CNI_RESULTS = Path("/var/lib/cni/results")
+SHIM_SOCKETS = Path("/run/containerd/s")
 
 
 def sweep(folders: Folders) -> None:
@@ -64,18 +67,35 @@ def _ending(component: Component) -> int:
 
 
 def clear_outside(folders: Folders) -> None:
-    """Files in the machine's own folders that can only be ours."""
-    if CONTAINER_LOGS.is_dir():
-        for link in CONTAINER_LOGS.iterdir():
-            if link.is_symlink() and link.readlink().is_relative_to(folders.state):
-                link.unlink()
-    if CNI_RESULTS.is_dir():
-        for result in CNI_RESULTS.glob(f"{layout.BRIDGE}-*"):
+    """Files in the machine's own folders that are ours, by what they point to or contain."""
+    for link in _entries(CONTAINER_LOGS):
+        if link.is_symlink() and link.readlink().is_relative_to(folders.state):
+            link.unlink()
+    for result in _entries(CNI_RESULTS):
+        if str(folders.run) in result.read_text(errors="replace"):
             result.unlink()
-    for folder in (KUBELET_DEVICES, CONTAINER_LOGS, CNI_RESULTS, CNI_RESULTS.parent / "cache"):
+    for path in (*_entries(KUBELET_DEVICES), *_entries(SHIM_SOCKETS)):
+        if path.is_socket() and not _has_listener(path):
+            path.unlink()
+    for folder in (KUBELET_DEVICES, CONTAINER_LOGS, CNI_RESULTS, SHIM_SOCKETS):
         _remove_when_empty(folder)
-    for folder in (KUBELET_DEVICES.parent, CNI_RESULTS.parent):
+    for folder in (KUBELET_DEVICES.parent, CNI_RESULTS.parent, SHIM_SOCKETS.parent):
         _remove_when_empty(folder)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _has_listener(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _remove_when_empty(folder: Path) -> None:
