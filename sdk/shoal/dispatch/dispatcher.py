@@ -248,7 +248,7 @@ class Dispatcher:
         self._offer(session)
         try:
             async with asyncio.timeout(min(float(message.get("wait", POLL_SECONDS)), POLL_SECONDS)):
-                answer = await waiting
+                answer: dict[str, Any] = await waiting
         except TimeoutError:
             answer = {"claims": []}
         finally:

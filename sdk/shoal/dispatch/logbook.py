@@ -1,6 +1,6 @@
 """Collects what tasks print and writes it to the bucket in chunks, for clients to follow.
 
-A chunk ``logs/<n>`` is a frame: ``{"lines": [[index, attempt, pod], ...]}`` and one blob for each. Output
+A chunk ``logs/<n>`` is a frame: ``{"lines": [[task, attempt, pod], ...]}`` and one blob for each. Output
 is worth less than results: a chunk that cannot be written is retried a few times, then dropped and
 said so in the next one.
 """
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 class Output(NamedTuple):
     """Some bytes that one task attempt wrote to its standard output or error."""
 
-    index: int
+    task: int
     attempt: int
     pod: str
     text: bytes
@@ -48,8 +48,8 @@ def open_chunk(raw: bytes) -> list[Output]:
     """
     header, blobs = frames.unpack(raw)
     return [
-        Output(int(index), int(attempt), str(pod), bytes(blob))
-        for (index, attempt, pod), blob in zip(header["lines"], blobs, strict=True)
+        Output(int(task), int(attempt), str(pod), bytes(blob))
+        for (task, attempt, pod), blob in zip(header["lines"], blobs, strict=True)
     ]
 
 
@@ -106,7 +106,7 @@ class Logbook:
             await self._write(held)
 
     async def _write(self, held: list[Output]) -> None:
-        lines = [[part.index, part.attempt, part.pod] for part in held]
+        lines = [[part.task, part.attempt, part.pod] for part in held]
         raw = frames.pack({"lines": lines}, [part.text for part in held])
         for attempt in range(ATTEMPTS):
             try:
@@ -121,5 +121,5 @@ class Logbook:
                 await asyncio.sleep(0.2 * 2**attempt)
         lost = sum(len(part.text) for part in held)
         note = f"[shoal: {lost} bytes of output could not be written to the bucket]\n".encode()
-        self._held.insert(0, Output(held[0].index, held[0].attempt, held[0].pod, note))
+        self._held.insert(0, Output(held[0].task, held[0].attempt, held[0].pod, note))
         self._size += len(note)

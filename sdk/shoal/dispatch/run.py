@@ -105,7 +105,7 @@ class Run:
         for charge in entry.charges:
             self._tasks.charge(charge.index, charge.kind)
         for record in entry.records:
-            self._tasks.finish(record.index)
+            self._tasks.finish(record.task)
         self._durable(entry)
 
     def hold(self, until: float, pods: Iterable[str]) -> None:
@@ -243,16 +243,16 @@ class Run:
         final: list[Record] = []
         waits: list[asyncio.Future[None]] = []
         for record in outcomes:
-            current = claim is not None and record.index in claim.left
+            current = claim is not None and record.task in claim.left
             if claim is not None:
-                claim.left.pop(record.index, None)
-            if not 0 <= record.index < self.spec.total or self._tasks.is_over(record.index):
+                claim.left.pop(record.task, None)
+            if not 0 <= record.task < self.spec.total or self._tasks.is_over(record.task):
                 continue
             if record.state == records.SUCCEEDED:
                 final.append(record)
             elif current:
-                if record.state not in _FINAL and self._tasks.may_retry(record.index):
-                    waits.append(self._retry(record.index))
+                if record.state not in _FINAL and self._tasks.may_retry(record.task):
+                    waits.append(self._retry(record.task))
                 else:
                     final.append(record)
         self._tasks.timed(len(outcomes), seconds)
@@ -272,7 +272,7 @@ class Run:
 
     def _accept(self, final: list[Record], pod: str, node: str) -> asyncio.Future[None]:
         for record in final:
-            self._tasks.finish(record.index)
+            self._tasks.finish(record.task)
         done = self.chain.add_results(final, pod, node)
         if self._tasks.all_over:
             self.end(Terminal("complete", "", ""))
@@ -341,7 +341,7 @@ class Run:
             else:
                 self.failed += 1
             if self.spec.json_results and self.spec.kind == "map":
-                self._json[record.index] = record
+                self._json[record.task] = record
         if self.spec.total == 1 and entry.records:
             self.only_record = entry.records[-1]
         self.log.length = max(self.log.length, entry.logs)

@@ -23,7 +23,7 @@ class BlockRef(NamedTuple):
     """One row of the index in `inputs/job`: where a block stands and what its digest is."""
 
     first: int
-    count: int
+    items: int
     offset: int
     length: int
     sha256: str
@@ -61,8 +61,8 @@ def split(block: Bytes, ref: BlockRef) -> List[memoryview]:
     if digest != ref.sha256:
         raise BlockError(f"block of item {ref.first}: sha256 {ref.sha256} expected, {digest} came")
     (count,) = _COUNT.unpack_from(view)
-    if count != ref.count:
-        raise BlockError(f"block of item {ref.first}: {ref.count} items expected, {count} came")
+    if count != ref.items:
+        raise BlockError(f"block of item {ref.first}: {ref.items} items expected, {count} came")
     sizes = struct.unpack_from(f">{count}Q", view, _COUNT.size)
     start = _COUNT.size + 8 * count
     if start + sum(sizes) != len(view):

@@ -34,9 +34,9 @@ class Ref(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One task attempt's outcome: its bytes inline in `data`, or `ref` to an object."""
+    """The outcome of one attempt of the task with index `task`: its bytes inline in `data`, or `ref` to an object."""
 
-    index: int
+    task: int
     attempt: int
     state: str
     encoding: str
@@ -65,7 +65,7 @@ def encode(records: Sequence[Record]) -> Tuple[Dict[str, Any], bytes]:
         return {"count": 0}, b""
     columns: Dict[str, Any] = {
         "count": len(records),
-        "index": ranges.of(record.index for record in records),
+        "index": ranges.of(record.task for record in records),
         "attempt": _column([record.attempt for record in records]),
         "state": _column([record.state for record in records]),
         "encoding": _column([record.encoding for record in records]),

@@ -1,0 +1,302 @@
+"""The `Local` host: calls on this machine, without a cluster.
+
+`LocalRunner` is the machinery (`shoal.machinery`) of `Local`. What it knows of a run stands in a file
+``runs/<name>.json`` in the host's folder, which says the same as a custom resource's status, so that
+`attach` works from another process, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shoal import packing
+from shoal.dispatch import CodeRef, Inputs, JobSpec, JobView
+from shoal.dispatch.logbook import key as log_key
+from shoal.dispatch.logbook import open_chunk
+from shoal.errors import ConfigurationError, JobDeleted, ObjectNotFound
+from shoal.ledger import LedgerReader, Terminal
+from shoal.local_workers import LocalWorkers, engine
+from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed, Output, Printed
+from shoal.storage.file import FileStorage
+
+if TYPE_CHECKING:
+    from shoal.hosts import Local
+    from shoal.resources import Job, MapJob
+
+#: How often a run of another process is looked at, in seconds.
+LOOK_SECONDS = 0.1
+#: The prefix of all keys: in place of cluster and namespace.
+PREFIX = "local/default"
+
+_PHASES = {"complete": "Complete", "failed": "Failed", "cancelled": "Cancelled"}
+
+
+class LocalRunner:
+    """Carries out calls on this machine."""
+
+    def __init__(self, host: Local) -> None:
+        """`host` says in which folder, and with which interpreter."""
+        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shoal" / "local"
+        self._folder = Path(host.folder) if host.folder is not None else default
+        self._python = host.python
+
+    async def submit(self, call: Call) -> LocalRun:
+        """Start the call.
+
+        Raises:
+            ConfigurationError: the deployment names a container image; or the name is taken.
+            Unpicklable: the function or an item cannot be pickled.
+        """
+        if call.deployment.image is not None:
+            raise ConfigurationError(
+                f"Local() runs no containers: {call.deployment.image.image_name} needs Kubernetes(); "
+                "leave the deployment out to use this interpreter"
+            )
+        packed = _pack(call)
+        workers = await asyncio.to_thread(engine, self._folder, self._python)
+        job = secrets.token_hex(12)
+        name = call.name or f"run-{job[:8]}"
+        prefix = f"{PREFIX}/jobs/{job}"
+        run = LocalRun(workers.storage, name, call.kind, call.total, prefix, workers)
+        run.claim_name(job)
+        try:
+            code = await asyncio.to_thread(_store, workers.storage, prefix, packed, call)
+            inputs = Inputs(key=f"{prefix}/inputs/job", sha256=packed.sha256, size=len(packed.job))
+            spec = JobSpec(
+                id=job,
+                uid=job,
+                name=run.full_name,
+                context=f"local:{job}",
+                prefix=prefix,
+                kind=call.kind,
+                total=call.total,
+                parallelism=call.parallelism,
+                max_attempts=call.max_attempts,
+                inputs=inputs,
+                code=code,
+            )
+            await workers.call(run.begin(spec, call))
+        except BaseException:
+            await run.delete()
+            raise
+        return run
+
+    async def attach(self, name: str) -> LocalRun:
+        """Return a run by its name, of this process or another."""
+        storage = FileStorage(self._folder, make=True)
+        about = _read_run(storage, name)
+        prefix = f"{PREFIX}/jobs/{about['id']}"
+        workers = engine(self._folder, self._python) if about["pid"] == os.getpid() else None
+        return LocalRun(storage, name, about["kind"], about["status"]["total"], prefix, workers)
+
+    async def manifest(self, call: Call) -> Job | MapJob:
+        """Return the resource that the same call would create on a cluster."""
+        from shoal.submission import manifest
+
+        return manifest(call)
+
+
+class LocalRun:
+    """One call on this machine."""
+
+    def __init__(
+        self,
+        storage: FileStorage,
+        name: str,
+        kind: Kind,
+        total: int,
+        prefix: str,
+        workers: LocalWorkers | None,
+    ) -> None:
+        """`workers` is None for a run of another process."""
+        self.name, self.kind, self.total = name, kind, total
+        self._storage, self._prefix, self._workers = storage, prefix, workers
+        self._id = prefix.rpartition("/")[2]
+        self._loops: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+
+    @property
+    def full_name(self) -> str:
+        """Return the name for people."""
+        return f"local/{self.name}"
+
+    def claim_name(self, job: str) -> None:
+        """Write the first status.
+
+        Raises:
+            ConfigurationError: another run has the name.
+        """
+        about = {"id": job, "kind": self.kind, "pid": os.getpid()}
+        about["status"] = {"phase": "Pending", "total": self.total, "id": job}
+        if not self._storage.create(f"runs/{self.name}.json", json.dumps(about).encode()):
+            raise ConfigurationError(f"{self.full_name} exists already: choose another name")
+
+    async def begin(self, spec: JobSpec, call: Call) -> None:
+        """Hand the job to the dispatcher (on its loop)."""
+        assert self._workers is not None  # noqa: S101 - a run that was submitted has workers
+        workers = self._workers
+        workers.watch(spec.id, self._on_change)
+        environment = call.deployment.environment_variables or {}
+        pool = workers.pool_for(environment, spec.id if call.own_workers else None)
+        await workers.dispatcher.attach(spec, workers.store, pool, fresh=True)
+
+    def _on_change(self) -> None:
+        """Write the status, and wake who waits for it (on the dispatcher's loop)."""
+        assert self._workers is not None  # noqa: S101 - only a submitted run is watched
+        view = self._workers.dispatcher.job(self._id)
+        if view is None:
+            return
+        about = {"id": self._id, "kind": self.kind, "pid": os.getpid(), "status": self._status(view)}
+        if self._storage.exists(f"runs/{self.name}.json"):
+            self._storage.put(f"runs/{self.name}.json", json.dumps(about).encode())
+        for event, loop in list(self._loops.items()):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+        if view.terminal is not None:
+            self._workers.dispatcher.detach(self._id)
+
+    def _status(self, view: JobView) -> dict[str, Any]:
+        end = view.terminal
+        phase = _PHASES[end.outcome] if end else ("Running" if view.claimed else "Pending")
+        status: dict[str, Any] = {
+            "phase": phase,
+            "id": self._id,
+            "total": view.total,
+            "succeeded": view.succeeded,
+            "failed": view.failed,
+            "progress": f"{view.succeeded + view.failed}/{view.total}",
+            "ledger": {"length": view.ledger_length, "digest": view.ledger_digest},
+            "logs": {"length": view.logs_length},
+        }
+        if end is not None:
+            status["end"] = [end.outcome, end.reason, end.message, end.error]
+        return status
+
+    async def status(self) -> Mapping[str, Any]:
+        """Return the status as it is now.
+
+        Raises:
+            JobDeleted: the run is not there any more.
+        """
+        about = _read_run(self._storage, self.name)
+        status: dict[str, Any] = about["status"]
+        if "end" not in status and not _is_alive(about["pid"]):
+            message = f"{self.full_name}: the process that ran it is gone; run it again"
+            status = {**status, "phase": "Failed", "end": ["failed", "WorkerLost", message, None]}
+        return status
+
+    async def events(self, *, logs: bool) -> AsyncGenerator[Event, None]:
+        """Yield what became of the run, from its start to its end."""
+        changed = asyncio.Event()
+        self._loops[changed] = asyncio.get_running_loop()
+        reader, chunks = LedgerReader(self.fetch, self._prefix), 0
+        try:
+            while True:
+                changed.clear()
+                status = await self.status()
+                yield Observed(status)
+                while logs and chunks < status.get("logs", {}).get("length", 0):
+                    raw = await self.fetch(log_key(self._prefix, chunks))
+                    chunks += 1
+                    yield Printed(
+                        [Output(p.task, p.attempt, p.pod, p.text) for p in open_chunk(raw)]
+                    )
+                ledger = status.get("ledger", {"length": 0, "digest": ""})
+                if ledger["length"] > reader.length:
+                    async for entry in reader.read(ledger["length"], ledger["digest"]):
+                        yield Accepted(entry)
+                if "end" in status:
+                    yield Ended(*status["end"][:3])
+                    return
+                try:
+                    wait = None if self._workers is not None else LOOK_SECONDS
+                    await asyncio.wait_for(changed.wait(), wait)
+                except TimeoutError:
+                    continue  # another process runs it: look again
+        finally:
+            del self._loops[changed]
+
+    async def fetch(self, key: str) -> bytes:
+        """Return an object of the run."""
+        return self._storage.get(key)
+
+    async def cancel(self) -> None:
+        """End the run.
+
+        Raises:
+            ConfigurationError: another process runs it.
+        """
+        if self._workers is None:
+            raise ConfigurationError(f"{self.full_name} is run by another process: cancel it there")
+        await self._workers.call(self._finish(self._workers))
+
+    async def _finish(self, workers: LocalWorkers) -> None:
+        workers.dispatcher.finish(self._id, Terminal("cancelled", "Cancelled", "it was cancelled"))
+
+    async def delete(self) -> None:
+        """Remove the run and all of its files."""
+        if self._workers is not None:
+            await self._workers.call(self._forget(self._workers))
+        self._storage.delete(f"runs/{self.name}.json")
+        await asyncio.to_thread(
+            shutil.rmtree, self._storage.root / self._prefix, ignore_errors=True
+        )
+
+    async def _forget(self, workers: LocalWorkers) -> None:
+        workers.dispatcher.detach(self._id)
+
+
+def _pack(call: Call) -> packing.PackedInputs:
+    if call.kind == "command":
+        return packing.pack_command(call.argv, call.context)
+    assert call.function is not None  # noqa: S101 - `shoal.api` checked it
+    if call.kind == "map":
+        return packing.pack_map(call.function, call.items)
+    return packing.pack_function(call.function, call.args, call.kwargs)
+
+
+def _store(
+    storage: FileStorage, prefix: str, packed: packing.PackedInputs, call: Call
+) -> CodeRef | None:
+    """Write inputs and code into the folder."""
+    from shoal import mirror
+
+    if packed.items is not None:
+        with packed.items as items:
+            storage.put_stream(f"{prefix}/inputs/items", items, packed.items_size)
+    storage.put(f"{prefix}/inputs/job", packed.job)
+    code = call.deployment.code
+    if code is None:
+        return None
+    mirror.upload(code, storage, PREFIX)
+    return CodeRef(
+        key=mirror.code_key(PREFIX, code.sha256),
+        sha256=code.sha256,
+        size=code.size,
+        sys_paths=tuple(code.sys_paths),
+        working_directory=code.working_directory,
+    )
+
+
+def _read_run(storage: FileStorage, name: str) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = json.loads(storage.get(f"runs/{name}.json"))
+    except ObjectNotFound:
+        raise JobDeleted(f"local/{name} does not exist (any more) in {storage.root}") from None
+    return about
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

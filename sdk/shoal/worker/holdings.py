@@ -1,0 +1,65 @@
+"""What this worker holds: claims that were handed to it and are not wholly acknowledged yet.
+
+Shared by the agent's threads. Every poll tells it to the dispatcher, which thereby learns of claims
+that never arrived, and after a restart of those that a dispatcher before it handed out.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Dict, Iterable, List
+
+from . import ranges
+
+
+class Holdings:
+    """The claims in this worker's hands."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._lock = threading.Lock()
+        self._claims: Dict[str, Dict[str, Any]] = {}
+
+    def add(self, claim: Dict[str, Any]) -> None:
+        """Note a claim as it came from the dispatcher."""
+        left = dict.fromkeys(ranges.each(ranges.parse(claim["tasks"])))
+        with self._lock:
+            self._claims[claim["id"]] = {**claim, "left": left}
+
+    def acknowledged(self, claim_id: str, tasks: Iterable[int]) -> None:
+        """Note that outcomes of a claim's tasks are durable."""
+        with self._lock:
+            claim = self._claims.get(claim_id)
+            if claim is None:
+                return
+            for task in tasks:
+                claim["left"].pop(task, None)
+            if not claim["left"]:
+                del self._claims[claim_id]
+
+    def drop(self, job: str) -> None:
+        """Let go of all claims of a job."""
+        with self._lock:
+            for claim_id in [one for one, claim in self._claims.items() if claim["job"] == job]:
+                del self._claims[claim_id]
+
+    def holds(self, claim_id: str) -> bool:
+        """Tell whether the claim is still ours."""
+        return claim_id in self._claims
+
+    def wire(self) -> List[Dict[str, Any]]:
+        """Return the claims as a poll tells them."""
+        with self._lock:
+            return [
+                {
+                    "id": claim["id"],
+                    "job": claim["job"],
+                    "attempt": claim["attempt"],
+                    "tasks": ranges.of(claim["left"]),
+                }
+                for claim in self._claims.values()
+            ]
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is held."""
+        return bool(self._claims)

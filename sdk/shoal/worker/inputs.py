@@ -1,0 +1,204 @@
+"""Fetches what a job needs, checks every byte, and cuts claims into pieces for the child.
+
+Nothing is handed on that does not have the digest which the dispatcher named (for `inputs/job` and
+the code) or which that object names (for each block of items).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+import zipfile
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from . import blocks, frames, ranges
+from .objects import Expired, NotThere, Objects
+
+Bytes = Any  # bytes or memoryview
+
+
+class Fatal(Exception):
+    """The job cannot run anywhere: said once, instead of by each of its tasks."""
+
+    def __init__(
+        self, reason: str, message: str, error: Optional[Sequence[str]] = None
+    ) -> None:
+        """`reason` is one of the conditions' closed list; `error` is (type, message, traceback)."""
+        super().__init__(message)
+        self.reason, self.message, self.error = reason, message, error
+
+
+class Piece(NamedTuple):
+    """Some tasks of one claim with their items, as the child gets them."""
+
+    claim: str
+    attempt: int
+    tasks: List[int]
+    items: List[Bytes]
+
+
+class JobInputs:
+    """What this worker knows of one job."""
+
+    def __init__(
+        self,
+        about: Dict[str, Any],
+        objects: Objects,
+        describe: Callable[[str], Dict[str, Any]],
+        scratch: str,
+    ) -> None:
+        """Fetch and check `inputs/job` and the code; `describe` gets the description anew.
+
+        Raises:
+            Fatal: they are not there, or not what was submitted, or for another Python.
+        """
+        self.id: str = about["id"]
+        self.name: str = about["name"]
+        self._about, self._objects, self._describe = about, objects, describe
+        self._scratch = scratch
+        self._block: Optional[Tuple[blocks.BlockRef, List[memoryview]]] = None
+        self._inline: Optional[memoryview] = None
+        self._refs: List[blocks.BlockRef] = []
+        self._items: Optional[List[bytes]] = None
+        self._blobs: List[memoryview] = []
+        self._header: Dict[str, Any] = {}
+        if about.get("inputs"):
+            self._open_inputs()
+        else:
+            self._open_inline(about["inline"])
+        self.code = self._unpack_code()
+
+    def _open_inputs(self) -> None:
+        where = self._about["inputs"]
+        raw = self._fetch("inputs", "url")
+        digest = hashlib.sha256(raw).hexdigest()
+        if digest != where["sha256"]:
+            raise Fatal(
+                "InputsCorrupt", f"{self.name}: the inputs have sha256 {digest}, not {where['sha256']}"
+            )
+        header, blobs = frames.unpack(raw)
+        self._header, self._blobs = header, blobs
+        if "blob" in header.get("function", {}):
+            _check_python(self.name, header["python"])
+        items = header.get("items")
+        if items is None:  # a command: one task without an item
+            self._items = [b""]
+            return
+        self._refs = [blocks.BlockRef(*row) for row in items["blocks"]]
+        if items["inline"] is not None:
+            self._inline = blobs[items["inline"]]
+
+    def _open_inline(self, inline: Dict[str, Any]) -> None:
+        self._header = dict(inline, kind=self._about["kind"])
+        self._items = [json.dumps(item).encode() for item in inline.get("items", [None])]
+
+    def opening(self) -> bytes:
+        """Return the message that makes a child ready for the job."""
+        paths = [os.path.join(self.code, path) for path in self._sys_paths()] if self.code else []
+        directory = os.path.join(self._scratch, "work")
+        if self.code:
+            directory = os.path.join(self.code, self._about["code"]["workingDirectory"])
+        os.makedirs(directory, exist_ok=True)
+        job = {
+            "id": self.id,
+            "kind": self._header["kind"],
+            "function": self._header.get("function"),
+            "argv": self._header.get("argv"),
+            "context": self._header.get("context"),
+            "results": self._about["results"],
+            "sysPaths": [os.path.normpath(path) for path in paths],
+            "directory": os.path.normpath(directory),
+        }
+        keep = self._blobs if self._inline is None else self._blobs[:-1]
+        return frames.pack({"open": job}, keep)
+
+    def _sys_paths(self) -> List[str]:
+        return list(self._about["code"]["sysPaths"])
+
+    def pieces(self, claim: Dict[str, Any]) -> Iterator[Piece]:
+        """Yield the claim's tasks with their items, block by block."""
+        tasks, items = [], []  # type: List[int], List[Bytes]
+        for start, stop in ranges.parse(claim["tasks"]):
+            task = start
+            while task < stop:
+                first, held = self._holding(task)
+                upto = min(stop, first + len(held))
+                tasks.extend(range(task, upto))
+                items.extend(held[task - first : upto - first])
+                task = upto
+                if sum(map(len, items)) >= 1 << 20:
+                    yield Piece(claim["id"], claim["attempt"], tasks, items)
+                    tasks, items = [], []
+        if tasks:
+            yield Piece(claim["id"], claim["attempt"], tasks, items)
+
+    def _holding(self, task: int) -> Tuple[int, Sequence[Bytes]]:
+        """Return the first task and the items of the block that `task` is in."""
+        if self._items is not None:
+            return 0, self._items
+        if self._block is None or not 0 <= task - self._block[0].first < self._block[0].items:
+            ref = _find(self._refs, task)
+            if self._inline is not None:
+                raw: Bytes = self._inline
+            else:
+                raw = self._fetch("inputs", "items", (ref.offset, ref.offset + ref.length))
+            try:
+                self._block = ref, blocks.split(raw, ref)
+            except blocks.BlockError as error:
+                raise Fatal("InputsCorrupt", f"{self.name}: {error}") from None
+        return self._block[0].first, self._block[1]
+
+    def _fetch(self, part: str, which: str, span: Optional[Tuple[int, int]] = None) -> bytes:
+        try:
+            try:
+                return self._objects.get(self._about[part][which], span)
+            except Expired:
+                self._about = self._describe(self.id)
+                return self._objects.get(self._about[part][which], span)
+        except NotThere as error:
+            raise Fatal("InputsNotFound", f"{self.name}: {error}") from None
+
+    def _unpack_code(self) -> str:
+        """Unpack the user's code unless it lies there already; return the folder, or nothing."""
+        code = self._about.get("code")
+        if not code:
+            return ""
+        folder = os.path.join(self._scratch, "code", code["sha256"])
+        if os.path.isdir(folder):
+            return folder
+        raw = self._fetch("code", "url")
+        digest = hashlib.sha256(raw).hexdigest()
+        if digest != code["sha256"]:
+            raise Fatal(
+                "InputsCorrupt", f"{self.name}: the code has sha256 {digest}, not {code['sha256']}"
+            )
+        shutil.rmtree(folder + ".part", ignore_errors=True)
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            archive.extractall(folder + ".part")
+        os.replace(folder + ".part", folder)
+        return folder
+
+
+def _check_python(name: str, theirs: str) -> None:
+    ours = "{}.{}".format(*sys.version_info[:2])
+    if ours != theirs:
+        raise Fatal(
+            "PythonMismatch",
+            f"{name}: the function was pickled by Python {theirs}, the image has Python {ours}; "
+            f"use an image with Python {theirs}, or name the function as 'module.function'",
+        )
+
+
+def _find(refs: Sequence[blocks.BlockRef], task: int) -> blocks.BlockRef:
+    low, high = 0, len(refs) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if refs[middle].first <= task:
+            low = middle
+        else:
+            high = middle - 1
+    return refs[low]

@@ -1,0 +1,203 @@
+"""Keeps outcomes and output until the dispatcher says that they are durable.
+
+The agent adds; one thread of its own sends. While a report is on its way the next one gathers, so
+that small results travel by the hundred under load and at once when there is no load. What gets no
+answer is sent again, the same, until it gets one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from . import frames
+from .holdings import Holdings
+from .inputs import Fatal
+from .objects import Expired, ObjectError, Objects
+from .records import ERROR, PYTHON_EXCEPTION, Record, Ref, encode
+from .transport import Line, Refused, Unreachable
+
+#: A report holds about this many bytes at the most.
+REPORT_SIZE = 512_000
+#: A sign of life at least this often, in seconds.
+HEARTBEAT = 5.0
+#: Output of one task attempt that goes to the bucket, in bytes; the rest is in the Pod's log only.
+OUTPUT_SIZE = 10 << 20
+
+_RETRIES = (0.1, 0.3, 1.0, 2.0)
+
+
+
+class _Outcome:
+    def __init__(self, job: str, claim: str, record: Record, seconds: float, path: str) -> None:
+        self.job, self.claim, self.record, self.seconds, self.path = job, claim, record, seconds, path
+
+
+class Outbox:
+    """What is to be reported."""
+
+    def __init__(self, line: Line, holdings: Holdings, on_gone: Callable[[List[str]], None]) -> None:
+        """`on_gone` is called with the ids of jobs that are over for the dispatcher."""
+        self._line, self._holdings, self._on_gone = line, holdings, on_gone
+        self._objects = Objects()
+        self._changed = threading.Condition()
+        self._outcomes: List[_Outcome] = []
+        self._output: Dict[Tuple[str, int, int], List[bytes]] = {}
+        self._printed: Dict[Tuple[str, int, int], int] = {}
+        self._fatal: Optional[Dict[str, Any]] = None
+        self._sending = False
+
+    def add(self, job: str, claim: str, record: Record, seconds: float, path: str = "") -> None:
+        """Add an outcome; `path` names the file that holds a large result, `record.ref` its digest."""
+        with self._changed:
+            self._outcomes.append(_Outcome(job, claim, record, seconds, path))
+            self._changed.notify_all()
+
+    def add_output(self, job: str, task: int, attempt: int, text: bytes) -> None:
+        """Add what a task attempt printed."""
+        key = (job, task, attempt)
+        with self._changed:
+            before = self._printed.get(key, 0)
+            self._printed[key] = before + len(text)
+            if before >= OUTPUT_SIZE:
+                return
+            if before + len(text) > OUTPUT_SIZE:
+                text = text[: OUTPUT_SIZE - before] + b"\n[shoal: the rest is in the Pod's log only]\n"
+            self._output.setdefault(key, []).append(text)
+            self._changed.notify_all()
+
+    def add_fatal(self, job: str, fatal: Fatal) -> None:
+        """Say that a job cannot run anywhere."""
+        with self._changed:
+            self._fatal = {
+                "job": job,
+                "reason": fatal.reason,
+                "message": fatal.message,
+                "error": fatal.error,
+            }
+            self._changed.notify_all()
+
+    def drop(self, job: str) -> None:
+        """Forget what belongs to a job that is over."""
+        with self._changed:
+            self._outcomes = [one for one in self._outcomes if one.job != job]
+            for key in [key for key in self._printed if key[0] == job]:
+                del self._printed[key]
+                self._output.pop(key, None)
+            self._changed.notify_all()
+
+    def wait_until_empty(self, seconds: float) -> bool:
+        """Wait until everything is acknowledged; return False if it took longer."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not (self._outcomes or self._output or self._fatal or self._sending), seconds
+            )
+
+    def run(self) -> None:
+        """Send, for ever. The agent runs this in a thread."""
+        failures = 0
+        while True:
+            with self._changed:
+                self._sending = False
+                self._changed.notify_all()
+                self._changed.wait_for(
+                    lambda: self._outcomes or self._output or self._fatal, HEARTBEAT
+                )
+                batch, output, fatal = self._take()
+                self._sending = bool(batch or output or fatal)
+            batch = [self._upload(outcome) for outcome in batch]
+            report = _report([one for one in batch if one is not None], output, fatal)
+            while True:
+                try:
+                    answer = self._line.call("/v1/report", report, timeout=90.0)
+                except (Unreachable, Refused):
+                    threading.Event().wait(_RETRIES[min(failures, len(_RETRIES) - 1)])
+                    failures += 1
+                    continue
+                if answer["later"]:
+                    threading.Event().wait(0.5)
+                    continue
+                break
+            failures = 0
+            for outcome in batch:
+                if outcome is not None:
+                    self._holdings.acknowledged(outcome.claim, [outcome.record.task])
+            if answer["gone"]:
+                self._on_gone(answer["gone"])
+
+    def _take(self) -> Tuple[List[Any], Dict[Tuple[str, int, int], List[bytes]], Any]:
+        size = count = 0
+        for outcome in self._outcomes:
+            size += len(outcome.record.data) + 32
+            count += 1
+            if size >= REPORT_SIZE:
+                break
+        batch, self._outcomes = self._outcomes[:count], self._outcomes[count:]
+        output, self._output = self._output, {}
+        fatal, self._fatal = self._fatal, None
+        return batch, output, fatal
+
+    def _upload(self, outcome: _Outcome) -> Optional[_Outcome]:
+        """Upload a large result; None if its job is over."""
+        if not outcome.path:
+            return outcome
+        assert outcome.record.ref is not None
+        try:
+            for attempt in range(3):
+                granted = self._ask(outcome.job)
+                if granted is None:
+                    return None
+                try:
+                    self._objects.put(granted["url"], outcome.path)
+                    ref = Ref(granted["key"], outcome.record.ref.sha256, outcome.record.ref.size)
+                    outcome.record = outcome.record._replace(ref=ref)
+                    return outcome
+                except Expired as error:
+                    if attempt == 2:
+                        raise ObjectError(str(error)) from error
+        except ObjectError as error:
+            text = ["ResultNotUploaded", f"the result could not be uploaded: {error}", ""]
+            outcome.record = Record(
+                outcome.record.task,
+                outcome.record.attempt,
+                PYTHON_EXCEPTION,
+                ERROR,
+                json.dumps(text).encode(),
+            )
+        finally:
+            if os.path.exists(outcome.path):  # it is gone with the scratch folder of a job that ended
+                os.unlink(outcome.path)
+        return outcome
+
+    def _ask(self, job: str) -> Optional[Dict[str, Any]]:
+        failures = 0
+        while True:
+            try:
+                answer = self._line.call("/v1/upload", {"job": job})
+                return None if answer.get("gone") else answer
+            except (Unreachable, Refused):
+                threading.Event().wait(_RETRIES[min(failures, len(_RETRIES) - 1)])
+                failures += 1
+
+
+def _report(
+    batch: List[_Outcome],
+    output: Dict[Tuple[str, int, int], List[bytes]],
+    fatal: Optional[Dict[str, Any]],
+) -> bytes:
+    """Return the report's frame: outcomes by claim, then output by task attempt."""
+    groups: Dict[Tuple[str, str], List[_Outcome]] = {}
+    for outcome in batch:
+        groups.setdefault((outcome.job, outcome.claim), []).append(outcome)
+    header: Dict[str, Any] = {"groups": [], "output": [list(key) for key in output], "fatal": fatal}
+    blobs: List[bytes] = []
+    for (job, claim), outcomes in groups.items():
+        columns, data = encode([one.record for one in outcomes])
+        seconds = sum(one.seconds for one in outcomes)
+        header["groups"].append(
+            {"job": job, "claim": claim, "seconds": seconds, "results": columns}
+        )
+        blobs.append(data)
+    return frames.pack(header, blobs + [b"".join(texts) for texts in output.values()])

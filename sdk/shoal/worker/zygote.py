@@ -1,0 +1,153 @@
+"""A process that only forks: it has everything imported and never runs user code.
+
+A child forked from it begins in about a millisecond, with cloudpickle loaded and nothing of an
+earlier job in its memory. The agent asks over a socket, sending the child's three file descriptors
+(tasks, results, output), and hears of each child's pid and end, one JSON line each.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import Any, Dict, Iterator, List, Optional
+
+from . import child
+
+
+def start(note: str, scratch: str, library: str) -> "Zygote":
+    """Fork the zygote; called before the agent has any thread."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        status = 1
+        try:
+            _serve(theirs, note, scratch, library)
+            status = 0
+        except KeyboardInterrupt:
+            status = 0
+        finally:
+            os._exit(status)
+    theirs.close()
+    ours.setblocking(False)
+    return Zygote(ours, pid)
+
+
+class Zygote:
+    """The agent's side of the socket."""
+
+    def __init__(self, sock: socket.socket, pid: int) -> None:
+        """`sock` is connected to the zygote with process id `pid`."""
+        self.socket, self.pid = sock, pid
+        self._text = b""
+
+    def fork(self, descriptors: List[int]) -> None:
+        """Ask for a child with these file descriptors; `events` tells its pid later."""
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
+        self.socket.sendmsg([b"F"], [rights])
+
+    def events(self) -> Iterator[Dict[str, Any]]:
+        """Yield what came: ``{"pid"}`` of a new child, ``{"ended", "status"}`` of a dead one.
+
+        Raises:
+            EOFError: the zygote is gone.
+        """
+        with contextlib.suppress(BlockingIOError):
+            piece = self.socket.recv(1 << 16)
+            if not piece:
+                raise EOFError("the zygote is gone")
+            self._text += piece
+        *lines, self._text = self._text.split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def _serve(sock: socket.socket, note: str, scratch: str, library: str) -> None:
+    """Fork children until the agent closes its end."""
+    if library not in sys.path:
+        sys.path.append(library)
+    import cloudpickle  # noqa: F401 - so that children have it
+
+    wake_in, wake_out = os.pipe()
+    os.set_blocking(wake_in, False)
+    os.set_blocking(wake_out, False)
+    signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, _nothing)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the agent decides when children end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        readable, _, _ = select.select([sock, wake_in], [], [])
+        if wake_in in readable:
+            os.read(wake_in, 1 << 10)
+            for pid, status in _ended():
+                _say(sock, {"ended": pid, "status": status})
+        if sock in readable:
+            data, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(3 * 4))
+            if not data:
+                return
+            descriptors = array.array("i")
+            for _, _, rights in ancillary:
+                descriptors.frombytes(rights)
+            pid = os.fork()
+            if pid == 0:
+                _become_child(sock, [wake_in, wake_out], list(descriptors), note, scratch)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            _say(sock, {"pid": pid})
+
+
+def _nothing(_number: int, _frame: Optional[FrameType]) -> None:
+    """Let the signal wake `select`; there is nothing else to do."""
+
+
+def _ended() -> Iterator[List[int]]:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield [pid, status]
+
+
+def _say(sock: socket.socket, message: Dict[str, Any]) -> None:
+    sock.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _become_child(
+    sock: socket.socket, pipe: List[int], descriptors: List[int], note: str, scratch: str
+) -> None:
+    """Run `child.main` in this process and end it."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        sock.close()
+        for descriptor in pipe:
+            os.close(descriptor)
+        os.setsid()
+        tasks, results, output = descriptors
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.close(null)
+        os.close(output)
+        child.main(tasks, results, note, scratch)
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
