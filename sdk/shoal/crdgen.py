@@ -194,7 +194,9 @@ def chart_template(model: type[Resource]) -> str:
         "  {{- end }}\n"
         '  labels: {{- include "shoal.crdLabels" . | nindent 4 }}\n'
     )
-    return "{{- if .Values.crds.enabled }}\n" + text.replace(name, name + keep, 1) + "{{- end }}\n"
+    owned = f'(include "shoal.ownsCrd" (dict "root" . "name" "{model.names.crd_name}"))'
+    body = text.replace(name, name + keep, 1)
+    return f"{{{{- if and .Values.crds.enabled {owned} }}}}\n{body}{{{{- end }}}}\n"
 
 
 def files(root: Path = _ROOT) -> dict[Path, str]:

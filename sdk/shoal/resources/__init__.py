@@ -3,7 +3,8 @@
 They are the one source: the CustomResourceDefinitions in `crds/` are generated from them
 (`python -m shoal.crdgen`), so what they accept is what the API server accepts.
 
-    Job(metadata={"name": "hello"}, spec={"function": {"name": "platform.node"}}).to_yaml()
+    spec = JobSpec(function=Function(name="platform.node"))
+    print(Job(metadata=Metadata(name="hello"), spec=spec).to_yaml())
 """
 
 from __future__ import annotations

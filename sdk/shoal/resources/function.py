@@ -49,8 +49,9 @@ class Function(Model):
         description="Positional arguments of name, as JSON. Kubernetes stores 1.0 as 1.",
     )
     kwargs: JsonObject | None = Field(
-        default=None, description="Keyword arguments of name, as JSON. Kubernetes stores 1.0 as 1, and "
-        "kubectl apply drops a null inside an object."
+        default=None,
+        description="Keyword arguments of name, as JSON. Kubernetes stores 1.0 as 1, and "
+        "kubectl apply drops a null inside an object.",
     )
     payload: Payload | None = Field(
         default=None, description="A pickled function and its arguments, which the SDK uploaded."

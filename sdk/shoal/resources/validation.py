@@ -29,7 +29,7 @@ _PATTERNS = {
 }
 
 
-class InvalidResource(ConfigurationError):  # noqa: N818 - named like its siblings in shoal.errors
+class InvalidResource(ConfigurationError):
     """The API server would refuse this resource; `problems` has each field's path and fault."""
 
     def __init__(self, owner: str, problems: Iterable[Problem]) -> None:
