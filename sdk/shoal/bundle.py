@@ -1,8 +1,8 @@
 """Builds the worker's zip: what a plain image with Python needs to become a worker.
 
-At its root lies the worker under a private name; under ``lib/`` lie cloudpickle and those modules of
-the SDK that a user's module touches when it is imported. ``lib/`` goes to the end of the path: an
-installed shoal or cloudpickle is used whole, or not at all.
+At its root lies the worker under a private name; under ``lib/`` lie cloudpickle and those modules
+of the SDK that a user's module touches when it is imported. ``lib/`` goes to the end of the path:
+an installed shoal or cloudpickle is used whole, or not at all.
 """
 
 from __future__ import annotations
@@ -16,16 +16,8 @@ from pathlib import Path
 
 import cloudpickle
 
-#: The SDK's modules that are importable without any dependency.
-PLAIN_MODULES = (
-    "__init__.py",
-    "errors.py",
-    "hosts.py",
-    "sizing.py",
-    "buckets.py",
-    "deployment.py",
-    "results.py",
-)
+from shoal import PLAIN_MODULES
+
 #: A fixed time stamp: the same sources give the same bytes.
 _DATE = (2020, 1, 1, 0, 0, 0)
 
@@ -46,6 +38,6 @@ def _files() -> Iterator[tuple[str, Path]]:
     for path in (here / "worker").glob("*.py"):
         yield f"_shoal_worker/{path.name}", path
     for name in PLAIN_MODULES:
-        yield f"lib/shoal/{name}", here / name
+        yield f"lib/shoal/{name}.py", here / f"{name}.py"
     for path in Path(cloudpickle.__file__).parent.glob("*.py"):
         yield f"lib/cloudpickle/{path.name}", path

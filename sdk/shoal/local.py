@@ -1,8 +1,8 @@
 """The `Local` host: calls on this machine, without a cluster.
 
-`LocalRunner` is the machinery (`shoal.machinery`) of `Local`. What it knows of a run stands in a file
-``runs/<name>.json`` in the host's folder, which says the same as a custom resource's status, so that
-`attach` works from another process, too.
+`LocalRunner` is the machinery (`shoal.machinery`) of `Local`. What it knows of a run stands in a
+file ``runs/<name>.json`` in the host's folder, which says the same as a custom resource's status,
+so that `attach` works from another process, too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class LocalRunner:
 
     def __init__(self, host: Local) -> None:
         """`host` says in which folder, and with which interpreter."""
-        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shoal" / "local"
+        default = (
+            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shoal" / "local"
+        )
         self._folder = Path(host.folder) if host.folder is not None else default
         self._python = host.python
 
@@ -56,8 +58,8 @@ class LocalRunner:
         """
         if call.deployment.image is not None:
             raise ConfigurationError(
-                f"Local() runs no containers: {call.deployment.image.image_name} needs Kubernetes(); "
-                "leave the deployment out to use this interpreter"
+                f"Local() runs no containers: {call.deployment.image.image_name} needs "
+                "Kubernetes(); leave the deployment out to use this interpreter"
             )
         packed = _pack(call)
         workers = await asyncio.to_thread(engine, self._folder, self._python)
@@ -139,7 +141,7 @@ class LocalRun:
 
     async def begin(self, spec: JobSpec, call: Call) -> None:
         """Hand the job to the dispatcher (on its loop)."""
-        assert self._workers is not None  # noqa: S101 - a run that was submitted has workers
+        assert self._workers is not None
         workers = self._workers
         workers.watch(spec.id, self._on_change)
         environment = call.deployment.environment_variables or {}
@@ -148,11 +150,16 @@ class LocalRun:
 
     def _on_change(self) -> None:
         """Write the status, and wake who waits for it (on the dispatcher's loop)."""
-        assert self._workers is not None  # noqa: S101 - only a submitted run is watched
+        assert self._workers is not None
         view = self._workers.dispatcher.job(self._id)
         if view is None:
             return
-        about = {"id": self._id, "kind": self.kind, "pid": os.getpid(), "status": self._status(view)}
+        about = {
+            "id": self._id,
+            "kind": self.kind,
+            "pid": os.getpid(),
+            "status": self._status(view),
+        }
         if self._storage.exists(f"runs/{self.name}.json"):
             self._storage.put(f"runs/{self.name}.json", json.dumps(about).encode())
         for event, loop in list(self._loops.items()):
@@ -255,7 +262,7 @@ class LocalRun:
 def _pack(call: Call) -> packing.PackedInputs:
     if call.kind == "command":
         return packing.pack_command(call.argv, call.context)
-    assert call.function is not None  # noqa: S101 - `shoal.api` checked it
+    assert call.function is not None
     if call.kind == "map":
         return packing.pack_map(call.function, call.items)
     return packing.pack_function(call.function, call.args, call.kwargs)

@@ -160,9 +160,7 @@ class LocalWorkers:
         self.dispatcher.start()
         self.dispatcher.settle()
         archive, _ = bundle.build()
-        app = application(
-            self.dispatcher, authenticate=self._authenticate, worker_zip=archive
-        )
+        app = application(self.dispatcher, authenticate=self._authenticate, worker_zip=archive)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -206,7 +204,8 @@ class LocalWorkers:
         scratch = os.path.join(self._scratch, uid)
         os.makedirs(scratch)
         token_file = os.path.join(scratch, "token")
-        Path(token_file).write_text(token, encoding="ascii")
+        with open(token_file, "w", encoding="ascii") as file:  # noqa: ASYNC230 - a few bytes
+            file.write(token)
         self._identities[token] = WorkerIdentity(
             pod_uid=uid, pod=f"local-{uid}", namespace="local", node="localhost", pool=pool
         )

@@ -1,6 +1,6 @@
-"""Turns a call into the objects that a worker reads: `inputs/job`, and for large maps `inputs/items`.
+"""Turns a call into the objects that a worker reads: `inputs/job`, for large maps `inputs/items`.
 
-Each item is pickled by itself, as Meadowrun does, so that two tasks never share an object; items are
+Each item is pickled by itself, as Meadowrun does, so that two tasks never share an object; they are
 laid into blocks of about 1 MiB, each with its own sha256, so that a worker reads whole blocks and
 unpickles nothing unverified. The digest of `inputs/job`, which names every block's digest, stands
 in the custom resource.

@@ -1,9 +1,9 @@
 """Gives the tasks of jobs to the workers of pools.
 
-Workers poll; a poll waits until there is something for it. Jobs of one pool share its workers in the
-order in which they came, each within its parallelism; a worker stays with its job while that has
-tasks. Every poll names the claims that the worker holds: one that is missing twice never arrived
-and is taken back.
+Workers poll; a poll waits until there is something for it. Jobs of one pool share its workers, the
+least served first, each within its parallelism; a worker stays with its job while that has tasks.
+Every poll names the claims that the worker holds: one that is missing twice never arrived, and is
+taken back.
 
 One event loop, no locks: every method runs on the loop that `start` was called on.
 """
@@ -234,8 +234,8 @@ class Dispatcher:
     async def poll(self, worker: WorkerIdentity, message: Mapping[str, Any]) -> dict[str, Any]:
         """Answer a worker's poll: claims as soon as there are some, or nothing after a while.
 
-        The message is ``{"held": [claim, ...], "knows": [job id, ...], "wait": seconds}``; a claim is
-        as it was handed out, its tasks less those that were acknowledged.
+        The message is ``{"held": [claim, ...], "knows": [job id, ...], "wait": seconds}``; a claim
+        is as it was handed out, its tasks less those that were acknowledged.
         """
         session = self._session(worker)
         session.knows = set(message.get("knows", ()))
@@ -284,7 +284,9 @@ class Dispatcher:
             error = fatal.get("error")
             self.finish(
                 fatal["job"],
-                Terminal("failed", fatal["reason"], fatal["message"], tuple(error) if error else None),
+                Terminal(
+                    "failed", fatal["reason"], fatal["message"], tuple(error) if error else None
+                ),
             )
             if (end := run.chain.barrier()) is not None:
                 waits.append(_settled(end))
@@ -388,7 +390,9 @@ class Dispatcher:
                     one.missed += 1
                     missed = missed or one.missed < MISSES
                     if one.missed >= MISSES:
-                        _log.warning("%s never got claim %s: taken back", session.identity.pod, one.id)
+                        _log.warning(
+                            "%s never got claim %s: taken back", session.identity.pod, one.id
+                        )
                         run.claims.pop(one.id)
                         run.give_back(one)
             if run.pool == session.identity.pool:
@@ -469,7 +473,10 @@ class Dispatcher:
             settings = self._pools.get(pool, PoolSettings())
             total = sum(one.identity.pool == pool for one in self._sessions.values())
             for session in sorted(sessions, key=lambda one: one.idle_since):
-                if total <= settings.min_workers or now - session.idle_since < settings.idle_seconds:
+                if (
+                    total <= settings.min_workers
+                    or now - session.idle_since < settings.idle_seconds
+                ):
                     break
                 session.leaving = True
                 self._offer(session)

@@ -1,8 +1,8 @@
 """Collects what tasks print and writes it to the bucket in chunks, for clients to follow.
 
-A chunk ``logs/<n>`` is a frame: ``{"lines": [[task, attempt, pod], ...]}`` and one blob for each. Output
-is worth less than results: a chunk that cannot be written is retried a few times, then dropped and
-said so in the next one.
+A chunk ``logs/<n>`` is a frame: ``{"lines": [[task, attempt, pod], ...]}`` and one blob for
+each. Output is worth less than results: a chunk that cannot be written is retried a few times, then
+dropped, and the next one says so.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class JobStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerIdentity:
-    """Who a worker is, as its owner's `authenticate` found it; `pool` says whose tasks it may get."""
+    """Who a worker is, as the owner's `authenticate` found; `pool` says whose tasks it may get."""
 
     pod_uid: str
     pod: str
@@ -135,7 +135,7 @@ class PoolView:
 
 @dataclass(frozen=True, kw_only=True)
 class JobView:
-    """What is durable of a job, for its status; `problem` tells what holds it up (reason, message)."""
+    """What is durable of a job, for its status; `problem` is what holds it up (reason, text)."""
 
     total: int
     succeeded: int = 0

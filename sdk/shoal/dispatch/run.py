@@ -44,7 +44,7 @@ class Run:
         on_work: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
-        """`on_change` is called when the view changed, `on_work` when tasks can be claimed again."""
+        """`on_change` is called when the view changed, `on_work` when tasks became claimable."""
         self.spec, self.store, self.pool = spec, store, pool
         self.parallelism = spec.parallelism
         self.claims: dict[str, Claim] = {}
@@ -208,7 +208,9 @@ class Run:
     def _disrupted(self, index: int, why: str) -> None:
         attempt = self._tasks.attempt_of(index)
         if self._tasks.may_reissue(index):
-            self._charge_then(index, "disruption", lambda: self._tasks.put_back([index], apart=True))
+            self._charge_then(
+                index, "disruption", lambda: self._tasks.put_back([index], apart=True)
+            )
             return
         text = f"its worker was lost {self.spec.max_disruptions + 1} times, at last: {why}"
         data = json.dumps(["WorkerLost", text, ""]).encode()
@@ -313,13 +315,15 @@ class Run:
         self.chain.close(self._outcome(terminal))
 
     async def _write_results_file(self) -> None:
-        """Leave the results of a map with JSON arguments where a reader without Python finds them."""
+        """Leave the results of a map with JSON arguments for readers without Python."""
         lines = []
         for index in range(self.spec.total):
             record = self._json.get(index)
             if record is not None:
                 field = "result" if record.state == records.SUCCEEDED else "error"
-                value: Any = {"object": record.ref.key} if record.ref else json.loads(bytes(record.data))
+                value: Any = (
+                    {"object": record.ref.key} if record.ref else json.loads(bytes(record.data))
+                )
                 lines.append(json.dumps({"index": index, "state": record.state, field: value}))
         key = f"{self.spec.prefix}/results.jsonl"
         for attempt in range(4):

@@ -37,6 +37,6 @@ class Session:
 
     def answer(self, message: dict[str, Any]) -> None:
         """Answer the poll that waits."""
-        assert self.waiting is not None  # noqa: S101 - callers look at `is_waiting`
+        assert self.waiting is not None
         self.waiting.set_result(message)
         self.waiting = None

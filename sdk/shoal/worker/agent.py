@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable
 
 from . import PROTOCOL, cgroup
 from .children import Child, NotLoaded, Outcome
@@ -41,7 +41,7 @@ READY = 2
 
 _RETRIES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
-Ready = Tuple[JobInputs, Piece]
+Ready = tuple[JobInputs, Piece]
 
 
 class Agent:
@@ -54,9 +54,9 @@ class Agent:
         self._poll_line = line_from_environment(PROTOCOL)
         self._outbox = Outbox(line_from_environment(PROTOCOL), self._holdings, self._over)
         self._objects = Objects()
-        self._inputs: Dict[str, JobInputs] = {}
-        self._ready: "queue.Queue[Ready]" = queue.Queue(READY)
-        self._gone: List[str] = []
+        self._inputs: dict[str, JobInputs] = {}
+        self._ready: queue.Queue[Ready] = queue.Queue(READY)
+        self._gone: list[str] = []
         self._gone_lock = threading.Lock()
         self._wake_in, self._wake_out = os.pipe()
         os.set_blocking(self._wake_in, False)
@@ -64,11 +64,11 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_in, selectors.EVENT_READ)
         self._selector.register(zygote.socket, selectors.EVENT_READ)
-        self._child: Optional[Child] = None
-        self._spare: Optional[Child] = None
-        self._asked: List[Child] = []
-        self._waiting: List[Piece] = []
-        self._exit: Optional[str] = None
+        self._child: Child | None = None
+        self._spare: Child | None = None
+        self._asked: list[Child] = []
+        self._waiting: list[Piece] = []
+        self._exit: str | None = None
         # on one machine a dispatcher that is gone does not come back
         self._orphaned_after = float(os.environ.get("SHOAL_ORPHAN_SECONDS") or "inf")
         self._kills = cgroup.oom_kills()
@@ -78,7 +78,7 @@ class Agent:
     def _poll(self) -> None:
         """Ask for claims and make them ready, until told to exit."""
         contact, failures = time.monotonic(), 0
-        refused: Optional[float] = None
+        refused: float | None = None
         while self._exit is None:
             message = {
                 "held": self._holdings.wire(),
@@ -111,7 +111,7 @@ class Agent:
             if answer.get("exit"):
                 return self._leave("")
 
-    def _prepare(self, claim: Dict[str, Any], jobs: Dict[str, Any]) -> None:
+    def _prepare(self, claim: dict[str, Any], jobs: dict[str, Any]) -> None:
         """Fetch what a claim needs, piece by piece as the child takes them."""
         job = claim["job"]
         try:
@@ -132,13 +132,13 @@ class Agent:
             self._holdings.drop(job)  # the dispatcher sees that we do not hold it, and reissues
             time.sleep(1.0)
 
-    def _describe(self, job: str) -> Dict[str, Any]:
+    def _describe(self, job: str) -> dict[str, Any]:
         about = self._poll_line.call("/v1/job", {"job": job}).get("job")
         if about is None:
             raise ObjectError(f"job {job} is over")
         return dict(about)
 
-    def _over(self, jobs: List[str]) -> None:
+    def _over(self, jobs: list[str]) -> None:
         """Let the main thread drop jobs that are over. Any thread calls this."""
         for job in jobs:
             self._holdings.drop(job)

@@ -1,14 +1,15 @@
 """Blocks of pickled items: what `inputs/items` is made of.
 
-A block is ``u32 count | count times u64 size | pickles``, big endian; a reader takes whole blocks and
-checks their sha256 before it looks inside.
+A block is ``u32 count | count times u64 size | pickles``, big endian; a reader takes whole blocks
+and checks their sha256 before it looks inside.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Iterable, Iterator, List, NamedTuple, Sequence, Tuple, Union
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Union
 
 _COUNT = struct.Struct(">I")
 
@@ -29,9 +30,9 @@ class BlockRef(NamedTuple):
     sha256: str
 
 
-def build(pickles: Iterable[bytes], size: int) -> Iterator[Tuple[bytes, int]]:
+def build(pickles: Iterable[bytes], size: int) -> Iterator[tuple[bytes, int]]:
     """Yield `(block, number of items)`; a block is closed once it holds `size` bytes."""
-    held: List[bytes] = []
+    held: list[bytes] = []
     total = 0
     for item in pickles:
         held.append(item)
@@ -48,7 +49,7 @@ def _join(held: Sequence[bytes]) -> bytes:
     return b"".join([_COUNT.pack(len(held)), sizes, *held])
 
 
-def split(block: Bytes, ref: BlockRef) -> List[memoryview]:
+def split(block: Bytes, ref: BlockRef) -> list[memoryview]:
     """Return the items of `block` after checking it against `ref`.
 
     Raises:
@@ -56,7 +57,9 @@ def split(block: Bytes, ref: BlockRef) -> List[memoryview]:
     """
     view = memoryview(block)
     if len(view) != ref.length:
-        raise BlockError(f"block of item {ref.first}: {ref.length} bytes expected, {len(view)} came")
+        raise BlockError(
+            f"block of item {ref.first}: {ref.length} bytes expected, {len(view)} came"
+        )
     digest = hashlib.sha256(view).hexdigest()
     if digest != ref.sha256:
         raise BlockError(f"block of item {ref.first}: sha256 {ref.sha256} expected, {digest} came")

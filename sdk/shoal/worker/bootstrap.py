@@ -8,7 +8,7 @@ checks it against the digest in the Pod, and runs it. It must be plain Python of
 SOURCE = """\
 import os, sys, time
 if sys.version_info < (3, 9):
-    sys.exit("shoal: this image has Python %d.%d; a worker needs 3.9 or newer" % sys.version_info[:2])
+    sys.exit("shoal: the image has Python %d.%d; a worker needs 3.9" % sys.version_info[:2])
 import hashlib, socket, ssl
 from urllib.parse import urlsplit
 url = urlsplit(os.environ["SHOAL_DISPATCHER"])

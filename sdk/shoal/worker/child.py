@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 import traceback
-from typing import Any, BinaryIO, Callable, Dict, List, Optional, Tuple
+from typing import Any, BinaryIO, Callable
 
 from . import frames, records
 
@@ -47,7 +47,7 @@ NOTE_SIZE = 64
 #: How much of a command's output is kept for the error message, in bytes.
 TAIL_SIZE = 4_000
 
-Outcome = Tuple[int, int, bytes]  # state, encoding, bytes
+Outcome = tuple[int, int, bytes]  # state, encoding, bytes
 Function = Callable[[Any], Any]
 
 
@@ -61,7 +61,7 @@ def main(tasks: int, results: int, note: str, scratch: str) -> None:
         return
     header, blobs = opened
     job = header["open"]
-    call: Optional[Callable[[memoryview, int], Outcome]] = None
+    call: Callable[[memoryview, int], Outcome] | None = None
     try:
         call = _prepare(job, blobs, pickler)
     except BaseException as error:
@@ -87,7 +87,7 @@ def main(tasks: int, results: int, note: str, scratch: str) -> None:
         running.clear()
 
 
-def _read(source: BinaryIO) -> Optional[Tuple[Dict[str, Any], List[memoryview]]]:
+def _read(source: BinaryIO) -> tuple[dict[str, Any], list[memoryview]] | None:
     head = source.read(4)
     if len(head) < 4:
         return None
@@ -107,7 +107,7 @@ class _Note:
     """The running task, in a few bytes that outlive the process."""
 
     def __init__(self, path: str) -> None:
-        self._map: Optional[mmap.mmap] = None
+        self._map: mmap.mmap | None = None
         if path:
             try:
                 with open(path, "r+b") as file:
@@ -172,7 +172,7 @@ class _Pickler:
 
 
 def _prepare(
-    job: Dict[str, Any], blobs: List[memoryview], pickler: _Pickler
+    job: dict[str, Any], blobs: list[memoryview], pickler: _Pickler
 ) -> Callable[[memoryview, int], Outcome]:
     """Return what runs one task of the job on its item's bytes."""
     sys.path[:0] = job["sysPaths"]
@@ -182,7 +182,9 @@ def _prepare(
     function = _load(job["function"], blobs)
     as_json = job["results"] == "json"
     encode = pickler.json if as_json else pickler.pickled
-    decode: Callable[[Any], Any] = (lambda item: json.loads(bytes(item))) if as_json else pickle.loads
+    decode: Callable[[Any], Any] = (
+        (lambda item: json.loads(bytes(item))) if as_json else pickle.loads
+    )
     single = job["kind"] == "function"
 
     def run(item: memoryview, _task: int) -> Outcome:
@@ -198,7 +200,7 @@ def _prepare(
     return run
 
 
-def _load(about: Dict[str, Any], blobs: List[memoryview]) -> Callable[..., Any]:
+def _load(about: dict[str, Any], blobs: list[memoryview]) -> Callable[..., Any]:
     """Return the job's function; its module is imported with submissions refused."""
     os.environ["SHOAL_IMPORTING"] = "1"
     try:
@@ -214,7 +216,7 @@ def _load(about: Dict[str, Any], blobs: List[memoryview]) -> Callable[..., Any]:
         del os.environ["SHOAL_IMPORTING"]
 
 
-def _command(job: Dict[str, Any], blobs: List[memoryview]) -> Outcome:
+def _command(job: dict[str, Any], blobs: list[memoryview]) -> Outcome:
     """Run the command with our output; its last lines are kept for the error message."""
     environment = dict(os.environ)
     if job.get("context") is not None:

@@ -12,7 +12,8 @@ import os
 import signal
 import struct
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from . import frames, records
 from .child import ENCODINGS, IN_FILE, NOT_LOADED, RESULT, STATES
@@ -62,8 +63,8 @@ class Child:
             os.set_blocking(descriptor, False)
         self.pid = 0
         self.job = ""
-        self.status: Optional[int] = None
-        self.fed: Deque[Fed] = deque()
+        self.status: int | None = None
+        self.fed: deque[Fed] = deque()
         self.tail = b""
         self.output_ended = self.results_ended = False
         self._unsent = bytearray()
@@ -133,7 +134,7 @@ class Child:
         finally:
             del self._received[:start]
 
-    def _outcome(self, head: Tuple[Any, ...], data: bytes) -> Outcome:
+    def _outcome(self, head: tuple[Any, ...], data: bytes) -> Outcome:
         task, attempt, state, encoding, seconds, _ = head
         fed = self.fed.popleft()
         if fed.task != task:
@@ -145,7 +146,7 @@ class Child:
         record = Record(task, attempt, STATES[state], ENCODINGS[encoding & ~IN_FILE], data, ref)
         return Outcome(fed.claim, record, seconds, path)
 
-    def death(self, out_of_memory: bool) -> Optional[Outcome]:
+    def death(self, out_of_memory: bool) -> Outcome | None:
         """Return the outcome of the task that the child died in, or None if it had none."""
         if not self.fed:
             return None
@@ -164,9 +165,9 @@ class Child:
         record = Record(fed.task, fed.attempt, state, records.EXIT, data)
         return Outcome(fed.claim, record, 0.0, "")
 
-    def leftovers(self) -> List[Piece]:
+    def leftovers(self) -> list[Piece]:
         """Return the tasks that were fed and not begun, for another child."""
-        pieces: List[Piece] = []
+        pieces: list[Piece] = []
         for fed in self.fed:
             if not pieces or pieces[-1][:2] != (fed.claim, fed.attempt):
                 pieces.append(Piece(fed.claim, fed.attempt, [], []))
@@ -190,12 +191,12 @@ class Child:
             os.close(descriptor)
 
 
-def _read(descriptor: int, *, everything: bool) -> Tuple[bytes, bool]:
+def _read(descriptor: int, *, everything: bool) -> tuple[bytes, bool]:
     """Return what is in the pipe now, and whether its other end is closed.
 
     Of a living child only so much at once that the others get their turn.
     """
-    pieces: List[bytes] = []
+    pieces: list[bytes] = []
     try:
         while everything or len(pieces) < PIECES:
             piece = os.read(descriptor, READ_SIZE)
@@ -207,7 +208,7 @@ def _read(descriptor: int, *, everything: bool) -> Tuple[bytes, bool]:
     return b"".join(pieces), False
 
 
-def _error_of(encoding: int, data: bytes) -> Tuple[str, str, str]:
+def _error_of(encoding: int, data: bytes) -> tuple[str, str, str]:
     found: Any = json.loads(data)
     if ENCODINGS[encoding] == records.EXIT:
         return "SystemExit", found["lastLines"], ""
@@ -219,5 +220,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any, Union
 
 MAGIC = b"SHF1"
 _HEAD = struct.Struct(">4sI")
@@ -23,7 +24,7 @@ class FrameError(ValueError):
     """The bytes are not a frame: cut short, or something else altogether."""
 
 
-def pack(header: Dict[str, Any], blobs: Sequence[Bytes] = ()) -> bytes:
+def pack(header: dict[str, Any], blobs: Sequence[Bytes] = ()) -> bytes:
     """Return the frame of `header` and `blobs`."""
     text = json.dumps(
         {**header, "sizes": [len(blob) for blob in blobs]}, separators=(",", ":")
@@ -31,7 +32,7 @@ def pack(header: Dict[str, Any], blobs: Sequence[Bytes] = ()) -> bytes:
     return b"".join([_HEAD.pack(MAGIC, len(text)), text, *blobs])
 
 
-def unpack(data: Bytes) -> Tuple[Dict[str, Any], List[memoryview]]:
+def unpack(data: Bytes) -> tuple[dict[str, Any], list[memoryview]]:
     """Return header and blobs of a frame; the blobs are views, nothing is copied.
 
     Raises:
@@ -50,7 +51,9 @@ def unpack(data: Bytes) -> Tuple[Dict[str, Any], List[memoryview]]:
     except (ValueError, KeyError, TypeError) as error:
         raise FrameError(f"the frame's header cannot be read: {error}") from None
     if min(sizes, default=0) < 0 or start + sum(sizes) != len(view):
-        raise FrameError(f"the frame's header tells of {start + sum(sizes)} bytes, {len(view)} came")
+        raise FrameError(
+            f"the frame's header tells of {start + sum(sizes)} bytes, {len(view)} came"
+        )
     blobs = []
     for size in sizes:
         blobs.append(view[start : start + size])

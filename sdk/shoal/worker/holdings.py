@@ -7,7 +7,8 @@ that never arrived, and after a restart of those that a dispatcher before it han
 from __future__ import annotations
 
 import threading
-from typing import Any, Dict, Iterable, List
+from collections.abc import Iterable
+from typing import Any
 
 from . import ranges
 
@@ -18,9 +19,9 @@ class Holdings:
     def __init__(self) -> None:
         """Start with none."""
         self._lock = threading.Lock()
-        self._claims: Dict[str, Dict[str, Any]] = {}
+        self._claims: dict[str, dict[str, Any]] = {}
 
-    def add(self, claim: Dict[str, Any]) -> None:
+    def add(self, claim: dict[str, Any]) -> None:
         """Note a claim as it came from the dispatcher."""
         left = dict.fromkeys(ranges.each(ranges.parse(claim["tasks"])))
         with self._lock:
@@ -47,7 +48,7 @@ class Holdings:
         """Tell whether the claim is still ours."""
         return claim_id in self._claims
 
-    def wire(self) -> List[Dict[str, Any]]:
+    def wire(self) -> list[dict[str, Any]]:
         """Return the claims as a poll tells them."""
         with self._lock:
             return [

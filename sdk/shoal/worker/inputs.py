@@ -13,7 +13,8 @@ import os
 import shutil
 import sys
 import zipfile
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, NamedTuple
 
 from . import blocks, frames, ranges
 from .objects import Expired, NotThere, Objects
@@ -24,9 +25,7 @@ Bytes = Any  # bytes or memoryview
 class Fatal(Exception):
     """The job cannot run anywhere: said once, instead of by each of its tasks."""
 
-    def __init__(
-        self, reason: str, message: str, error: Optional[Sequence[str]] = None
-    ) -> None:
+    def __init__(self, reason: str, message: str, error: Sequence[str] | None = None) -> None:
         """`reason` is one of the conditions' closed list; `error` is (type, message, traceback)."""
         super().__init__(message)
         self.reason, self.message, self.error = reason, message, error
@@ -37,8 +36,8 @@ class Piece(NamedTuple):
 
     claim: str
     attempt: int
-    tasks: List[int]
-    items: List[Bytes]
+    tasks: list[int]
+    items: list[Bytes]
 
 
 class JobInputs:
@@ -46,9 +45,9 @@ class JobInputs:
 
     def __init__(
         self,
-        about: Dict[str, Any],
+        about: dict[str, Any],
         objects: Objects,
-        describe: Callable[[str], Dict[str, Any]],
+        describe: Callable[[str], dict[str, Any]],
         scratch: str,
     ) -> None:
         """Fetch and check `inputs/job` and the code; `describe` gets the description anew.
@@ -60,12 +59,12 @@ class JobInputs:
         self.name: str = about["name"]
         self._about, self._objects, self._describe = about, objects, describe
         self._scratch = scratch
-        self._block: Optional[Tuple[blocks.BlockRef, List[memoryview]]] = None
-        self._inline: Optional[memoryview] = None
-        self._refs: List[blocks.BlockRef] = []
-        self._items: Optional[List[bytes]] = None
-        self._blobs: List[memoryview] = []
-        self._header: Dict[str, Any] = {}
+        self._block: tuple[blocks.BlockRef, list[memoryview]] | None = None
+        self._inline: memoryview | None = None
+        self._refs: list[blocks.BlockRef] = []
+        self._items: list[bytes] | None = None
+        self._blobs: list[memoryview] = []
+        self._header: dict[str, Any] = {}
         if about.get("inputs"):
             self._open_inputs()
         else:
@@ -78,7 +77,8 @@ class JobInputs:
         digest = hashlib.sha256(raw).hexdigest()
         if digest != where["sha256"]:
             raise Fatal(
-                "InputsCorrupt", f"{self.name}: the inputs have sha256 {digest}, not {where['sha256']}"
+                "InputsCorrupt",
+                f"{self.name}: the inputs have sha256 {digest}, not {where['sha256']}",
             )
         header, blobs = frames.unpack(raw)
         self._header, self._blobs = header, blobs
@@ -92,7 +92,7 @@ class JobInputs:
         if items["inline"] is not None:
             self._inline = blobs[items["inline"]]
 
-    def _open_inline(self, inline: Dict[str, Any]) -> None:
+    def _open_inline(self, inline: dict[str, Any]) -> None:
         self._header = dict(inline, kind=self._about["kind"])
         self._items = [json.dumps(item).encode() for item in inline.get("items", [None])]
 
@@ -116,10 +116,10 @@ class JobInputs:
         keep = self._blobs if self._inline is None else self._blobs[:-1]
         return frames.pack({"open": job}, keep)
 
-    def _sys_paths(self) -> List[str]:
+    def _sys_paths(self) -> list[str]:
         return list(self._about["code"]["sysPaths"])
 
-    def pieces(self, claim: Dict[str, Any]) -> Iterator[Piece]:
+    def pieces(self, claim: dict[str, Any]) -> Iterator[Piece]:
         """Yield the claim's tasks with their items, block by block."""
         tasks, items = [], []  # type: List[int], List[Bytes]
         for start, stop in ranges.parse(claim["tasks"]):
@@ -136,7 +136,7 @@ class JobInputs:
         if tasks:
             yield Piece(claim["id"], claim["attempt"], tasks, items)
 
-    def _holding(self, task: int) -> Tuple[int, Sequence[Bytes]]:
+    def _holding(self, task: int) -> tuple[int, Sequence[Bytes]]:
         """Return the first task and the items of the block that `task` is in."""
         if self._items is not None:
             return 0, self._items
@@ -152,7 +152,7 @@ class JobInputs:
                 raise Fatal("InputsCorrupt", f"{self.name}: {error}") from None
         return self._block[0].first, self._block[1]
 
-    def _fetch(self, part: str, which: str, span: Optional[Tuple[int, int]] = None) -> bytes:
+    def _fetch(self, part: str, which: str, span: tuple[int, int] | None = None) -> bytes:
         try:
             try:
                 return self._objects.get(self._about[part][which], span)

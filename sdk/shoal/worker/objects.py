@@ -10,7 +10,7 @@ import http.client
 import os
 import shutil
 import time
-from typing import IO, Dict, Optional, Tuple, Union
+from typing import IO
 from urllib.parse import SplitResult, unquote, urlsplit
 
 #: Waits between attempts, in seconds.
@@ -36,9 +36,9 @@ class Objects:
 
     def __init__(self) -> None:
         """Start without connections."""
-        self._connections: Dict[str, http.client.HTTPConnection] = {}
+        self._connections: dict[str, http.client.HTTPConnection] = {}
 
-    def get(self, url: str, span: Optional[Tuple[int, int]] = None) -> bytes:
+    def get(self, url: str, span: tuple[int, int] | None = None) -> bytes:
         """Return the object, or its bytes from `span[0]` up to and without `span[1]`.
 
         Raises:
@@ -69,7 +69,7 @@ class Objects:
         self._retried("PUT", parts, {"Content-Length": str(os.path.getsize(path))}, path)
 
     def _retried(
-        self, method: str, parts: SplitResult, headers: Dict[str, str], path: Optional[str]
+        self, method: str, parts: SplitResult, headers: dict[str, str], path: str | None
     ) -> bytes:
         trouble = ""
         for wait in (*BACKOFFS, 0.0):
@@ -91,10 +91,10 @@ class Objects:
         raise ObjectError(f"{method} {parts.netloc}{parts.path} failed: {trouble}")
 
     def _once(
-        self, method: str, parts: SplitResult, headers: Dict[str, str], path: Optional[str]
-    ) -> Tuple[int, bytes]:
+        self, method: str, parts: SplitResult, headers: dict[str, str], path: str | None
+    ) -> tuple[int, bytes]:
         target = parts.path + ("?" + parts.query if parts.query else "")
-        body: Union[IO[bytes], None] = open(path, "rb") if path else None  # noqa: SIM115
+        body: IO[bytes] | None = open(path, "rb") if path else None  # noqa: SIM115
         name = f"{parts.scheme}://{parts.netloc}"
         connection = self._connections.pop(name, None)
         try:
@@ -119,7 +119,7 @@ class Objects:
         return response.status, text
 
 
-def _read_file(path: str, span: Optional[Tuple[int, int]]) -> bytes:
+def _read_file(path: str, span: tuple[int, int] | None) -> bytes:
     try:
         with open(path, "rb") as file:
             if span is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable
 
 from . import frames
 from .holdings import Holdings
@@ -29,28 +29,35 @@ OUTPUT_SIZE = 10 << 20
 _RETRIES = (0.1, 0.3, 1.0, 2.0)
 
 
-
 class _Outcome:
     def __init__(self, job: str, claim: str, record: Record, seconds: float, path: str) -> None:
-        self.job, self.claim, self.record, self.seconds, self.path = job, claim, record, seconds, path
+        self.job, self.claim, self.record, self.seconds, self.path = (
+            job,
+            claim,
+            record,
+            seconds,
+            path,
+        )
 
 
 class Outbox:
     """What is to be reported."""
 
-    def __init__(self, line: Line, holdings: Holdings, on_gone: Callable[[List[str]], None]) -> None:
+    def __init__(
+        self, line: Line, holdings: Holdings, on_gone: Callable[[list[str]], None]
+    ) -> None:
         """`on_gone` is called with the ids of jobs that are over for the dispatcher."""
         self._line, self._holdings, self._on_gone = line, holdings, on_gone
         self._objects = Objects()
         self._changed = threading.Condition()
-        self._outcomes: List[_Outcome] = []
-        self._output: Dict[Tuple[str, int, int], List[bytes]] = {}
-        self._printed: Dict[Tuple[str, int, int], int] = {}
-        self._fatal: Optional[Dict[str, Any]] = None
+        self._outcomes: list[_Outcome] = []
+        self._output: dict[tuple[str, int, int], list[bytes]] = {}
+        self._printed: dict[tuple[str, int, int], int] = {}
+        self._fatal: dict[str, Any] | None = None
         self._sending = False
 
     def add(self, job: str, claim: str, record: Record, seconds: float, path: str = "") -> None:
-        """Add an outcome; `path` names the file that holds a large result, `record.ref` its digest."""
+        """Add an outcome; `path` names the file with a large result, `record.ref` its digest."""
         with self._changed:
             self._outcomes.append(_Outcome(job, claim, record, seconds, path))
             self._changed.notify_all()
@@ -64,7 +71,9 @@ class Outbox:
             if before >= OUTPUT_SIZE:
                 return
             if before + len(text) > OUTPUT_SIZE:
-                text = text[: OUTPUT_SIZE - before] + b"\n[shoal: the rest is in the Pod's log only]\n"
+                text = (
+                    text[: OUTPUT_SIZE - before] + b"\n[shoal: the rest is in the Pod's log only]\n"
+                )
             self._output.setdefault(key, []).append(text)
             self._changed.notify_all()
 
@@ -92,7 +101,8 @@ class Outbox:
         """Wait until everything is acknowledged; return False if it took longer."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: not (self._outcomes or self._output or self._fatal or self._sending), seconds
+                lambda: not (self._outcomes or self._output or self._fatal or self._sending),
+                seconds,
             )
 
     def run(self) -> None:
@@ -127,7 +137,7 @@ class Outbox:
             if answer["gone"]:
                 self._on_gone(answer["gone"])
 
-    def _take(self) -> Tuple[List[Any], Dict[Tuple[str, int, int], List[bytes]], Any]:
+    def _take(self) -> tuple[list[Any], dict[tuple[str, int, int], list[bytes]], Any]:
         size = count = 0
         for outcome in self._outcomes:
             size += len(outcome.record.data) + 32
@@ -139,7 +149,7 @@ class Outbox:
         fatal, self._fatal = self._fatal, None
         return batch, output, fatal
 
-    def _upload(self, outcome: _Outcome) -> Optional[_Outcome]:
+    def _upload(self, outcome: _Outcome) -> _Outcome | None:
         """Upload a large result; None if its job is over."""
         if not outcome.path:
             return outcome
@@ -167,11 +177,13 @@ class Outbox:
                 json.dumps(text).encode(),
             )
         finally:
-            if os.path.exists(outcome.path):  # it is gone with the scratch folder of a job that ended
+            if os.path.exists(
+                outcome.path
+            ):  # it is gone with the scratch folder of a job that ended
                 os.unlink(outcome.path)
         return outcome
 
-    def _ask(self, job: str) -> Optional[Dict[str, Any]]:
+    def _ask(self, job: str) -> dict[str, Any] | None:
         failures = 0
         while True:
             try:
@@ -183,16 +195,16 @@ class Outbox:
 
 
 def _report(
-    batch: List[_Outcome],
-    output: Dict[Tuple[str, int, int], List[bytes]],
-    fatal: Optional[Dict[str, Any]],
+    batch: list[_Outcome],
+    output: dict[tuple[str, int, int], list[bytes]],
+    fatal: dict[str, Any] | None,
 ) -> bytes:
     """Return the report's frame: outcomes by claim, then output by task attempt."""
-    groups: Dict[Tuple[str, str], List[_Outcome]] = {}
+    groups: dict[tuple[str, str], list[_Outcome]] = {}
     for outcome in batch:
         groups.setdefault((outcome.job, outcome.claim), []).append(outcome)
-    header: Dict[str, Any] = {"groups": [], "output": [list(key) for key in output], "fatal": fatal}
-    blobs: List[bytes] = []
+    header: dict[str, Any] = {"groups": [], "output": [list(key) for key in output], "fatal": fatal}
+    blobs: list[bytes] = []
     for (job, claim), outcomes in groups.items():
         columns, data = encode([one.record for one in outcomes])
         seconds = sum(one.seconds for one in outcomes)

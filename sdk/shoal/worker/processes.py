@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Collection, Iterator, Tuple
+from collections.abc import Collection, Iterator
 
 
 def kill_strangers(session: int, spared: Collection[int]) -> None:
@@ -30,7 +30,7 @@ def kill_strangers(session: int, spared: Collection[int]) -> None:
     _reap(spared)
 
 
-def _processes() -> Iterator[Tuple[int, int]]:
+def _processes() -> Iterator[tuple[int, int]]:
     """Yield (pid, session) of the processes that can be seen; zombies are left out."""
     if not os.path.isdir("/proc/self"):
         return

@@ -6,14 +6,14 @@ all a few ranges, on the wire ``[[start, stop], ...]``.
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, List, Sequence, Tuple
+from collections.abc import Iterable, Iterator, Sequence
 
-Range = Tuple[int, int]
+Range = tuple[int, int]
 
 
-def of(indexes: Iterable[int]) -> List[Range]:
+def of(indexes: Iterable[int]) -> list[Range]:
     """Return the ranges that hold `indexes`, in the order given, neighbours joined."""
-    ranges: List[Range] = []
+    ranges: list[Range] = []
     for index in indexes:
         if ranges and ranges[-1][1] == index:
             ranges[-1] = (ranges[-1][0], index + 1)
@@ -22,7 +22,7 @@ def of(indexes: Iterable[int]) -> List[Range]:
     return ranges
 
 
-def parse(wire: Iterable[Sequence[int]]) -> List[Range]:
+def parse(wire: Iterable[Sequence[int]]) -> list[Range]:
     """Return ranges read from JSON.
 
     Raises:
@@ -46,9 +46,9 @@ def each(ranges: Iterable[Range]) -> Iterator[int]:
         yield from range(start, stop)
 
 
-def take(ranges: List[Range], most: int) -> List[Range]:
+def take(ranges: list[Range], most: int) -> list[Range]:
     """Remove up to `most` indexes from the front of `ranges` and return them."""
-    taken: List[Range] = []
+    taken: list[Range] = []
     while ranges and most > 0:
         start, stop = ranges[0]
         if stop - start <= most:

@@ -7,7 +7,8 @@ numbers: a column in which all values are equal is sent as that one value.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from . import ranges
 
@@ -34,17 +35,17 @@ class Ref(NamedTuple):
 
 
 class Record(NamedTuple):
-    """The outcome of one attempt of the task with index `task`: its bytes inline in `data`, or `ref` to an object."""
+    """The outcome of one attempt of a task (its index): bytes inline in `data`, or in `ref`."""
 
     task: int
     attempt: int
     state: str
     encoding: str
-    data: Union[bytes, memoryview]
-    ref: Optional[Ref] = None
+    data: bytes | memoryview
+    ref: Ref | None = None
 
 
-def _column(values: List[Any]) -> Any:
+def _column(values: list[Any]) -> Any:
     """Return one value where all are equal, else the list."""
     first = values[0]
     return first if all(value == first for value in values) else values
@@ -59,11 +60,11 @@ def _values(column: Any, count: int) -> Sequence[Any]:
     return column
 
 
-def encode(records: Sequence[Record]) -> Tuple[Dict[str, Any], bytes]:
+def encode(records: Sequence[Record]) -> tuple[dict[str, Any], bytes]:
     """Return the columns of `records` and their inline bytes, one after the other."""
     if not records:
         return {"count": 0}, b""
-    columns: Dict[str, Any] = {
+    columns: dict[str, Any] = {
         "count": len(records),
         "index": ranges.of(record.task for record in records),
         "attempt": _column([record.attempt for record in records]),
@@ -77,7 +78,7 @@ def encode(records: Sequence[Record]) -> Tuple[Dict[str, Any], bytes]:
     return columns, b"".join(record.data for record in records)
 
 
-def decode(columns: Dict[str, Any], data: Union[bytes, memoryview]) -> Iterable[Record]:
+def decode(columns: dict[str, Any], data: bytes | memoryview) -> Iterable[Record]:
     """Return the records that `encode` was given.
 
     Raises:

@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import time
-from typing import Any, Dict, Optional, Union
+from typing import Any
 from urllib.parse import urlsplit
 
 #: How long a call that does not wait for work may take, in seconds.
@@ -40,12 +40,12 @@ class Line:
         self._server_name, self._token_file = server_name, token_file
         self._protocol = protocol
         self._context = ssl.create_default_context(cadata=ca) if parts.scheme == "https" else None
-        self._connection: Optional[http.client.HTTPConnection] = None
+        self._connection: http.client.HTTPConnection | None = None
         self._token, self._read = "", float("-inf")
 
     def call(
-        self, path: str, body: Union[bytes, Dict[str, Any]], timeout: float = CALL_SECONDS
-    ) -> Dict[str, Any]:
+        self, path: str, body: bytes | dict[str, Any], timeout: float = CALL_SECONDS
+    ) -> dict[str, Any]:
         """POST `body` (JSON, or a frame's bytes) and return the answer.
 
         Raises:
@@ -68,7 +68,7 @@ class Line:
                     continue
                 raise Unreachable(f"{type(error).__name__}: {error}") from error
             if response.status == 200:
-                answer: Dict[str, Any] = json.loads(text)
+                answer: dict[str, Any] = json.loads(text)
                 return answer
             if response.status in (401, 426):
                 raise Refused(f"HTTP {response.status}: {text[:500]!r}")

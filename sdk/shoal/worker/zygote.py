@@ -15,13 +15,14 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any
 
 from . import child
 
 
-def start(note: str, scratch: str, library: str) -> "Zygote":
+def start(note: str, scratch: str, library: str) -> Zygote:
     """Fork the zygote; called before the agent has any thread."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -48,12 +49,12 @@ class Zygote:
         self.socket, self.pid = sock, pid
         self._text = b""
 
-    def fork(self, descriptors: List[int]) -> None:
+    def fork(self, descriptors: list[int]) -> None:
         """Ask for a child with these file descriptors; `events` tells its pid later."""
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
         self.socket.sendmsg([b"F"], [rights])
 
-    def events(self) -> Iterator[Dict[str, Any]]:
+    def events(self) -> Iterator[dict[str, Any]]:
         """Yield what came: ``{"pid"}`` of a new child, ``{"ended", "status"}`` of a dead one.
 
         Raises:
@@ -83,12 +84,12 @@ def _serve(sock: socket.socket, note: str, scratch: str, library: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the agent decides when children end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
-        readable, _, _ = select.select([sock, wake_in], [], [])
+        readable, _, _ = select.select([sock.fileno(), wake_in], [], [])
         if wake_in in readable:
             os.read(wake_in, 1 << 10)
             for pid, status in _ended():
                 _say(sock, {"ended": pid, "status": status})
-        if sock in readable:
+        if sock.fileno() in readable:
             data, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(3 * 4))
             if not data:
                 return
@@ -103,11 +104,11 @@ def _serve(sock: socket.socket, note: str, scratch: str, library: str) -> None:
             _say(sock, {"pid": pid})
 
 
-def _nothing(_number: int, _frame: Optional[FrameType]) -> None:
+def _nothing(_number: int, _frame: FrameType | None) -> None:
     """Let the signal wake `select`; there is nothing else to do."""
 
 
-def _ended() -> Iterator[List[int]]:
+def _ended() -> Iterator[list[int]]:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -118,12 +119,12 @@ def _ended() -> Iterator[List[int]]:
         yield [pid, status]
 
 
-def _say(sock: socket.socket, message: Dict[str, Any]) -> None:
+def _say(sock: socket.socket, message: dict[str, Any]) -> None:
     sock.sendall(json.dumps(message).encode() + b"\n")
 
 
 def _become_child(
-    sock: socket.socket, pipe: List[int], descriptors: List[int], note: str, scratch: str
+    sock: socket.socket, pipe: list[int], descriptors: list[int], note: str, scratch: str
 ) -> None:
     """Run `child.main` in this process and end it."""
     status = 1
