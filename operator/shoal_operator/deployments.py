@@ -1,0 +1,128 @@
+"""A Deployment's reconcile: the pools under it, their Pods, its status.
+
+A Deployment has one pool of its own size and one more for each other size that jobs ask for. Those
+that the operator made for inline specs go away when nobody has used them for a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from shoal.errors import ApiError
+from shoal.kube import DEPLOYMENTS
+
+from . import names
+from .cache import CustomResource
+from .context import Context
+from .poolkeeping import PoolKeeper
+from .pools import Pool
+from .resolve import deployment_pool
+from .status import deployment_status
+from .statuswriting import StatusWriter
+
+logger = logging.getLogger(__name__)
+
+UNUSED_SECONDS = 3600.0
+"""An operator-made Deployment without Pods and jobs is deleted after so long."""
+
+
+class DeploymentKeeper:
+    """Reconciles Deployments."""
+
+    def __init__(
+        self,
+        context: Context,
+        pools: PoolKeeper,
+        writer: StatusWriter,
+        *,
+        pools_in_use: Callable[[str], Iterable[Pool]],
+    ) -> None:
+        """`pools_in_use(uid)` gives the pools that jobs use of a Deployment."""
+        self._context = context
+        self._pools = pools
+        self._writer = writer
+        self._pools_in_use = pools_in_use
+        self._used: dict[str, float] = {}
+
+    async def reconcile(self, uid: str) -> float:
+        """Bring one Deployment forward; return when to look again."""
+        deployment = self._context.cache.get(uid)
+        if deployment is None or deployment.deleting:
+            self._used.pop(uid, None)
+            self._writer.forget(uid)
+            return 0.0
+        own = deployment_pool(deployment, self._context.settings)
+        used = list(self._pools_in_use(uid))
+        pools = {own.hash: own, **{pool.hash: pool for pool in used if pool.hash != own.hash}}
+        wake = 0.0
+        for pool in pools.values():
+            wake = _earliest(wake, await self._pools.keep(pool))
+        pods = self._context.cache.pods_of(uid)
+        await self._pools.delete_ended([pod for pod in pods if pod.pool not in pools])
+        if used or any(pod.alive for pod in pods) or own.min_workers:
+            self._used[uid] = time.time()
+        elif deployment.labels.get(names.AUTO) == "true":
+            idle_until = self._used.setdefault(uid, time.time()) + UNUSED_SECONDS
+            if time.time() >= idle_until:
+                await self._delete(deployment)
+                return 0.0
+            wake = _earliest(wake, idle_until)
+        return _earliest(wake, await self._tell(deployment, list(pools.values())))
+
+    async def _tell(self, deployment: CustomResource, pools: list[Pool]) -> float:
+        views = [self._pools.view(pool) for pool in pools]
+        troubles = [self._pools.trouble(pool) for pool in pools]
+        pods = self._context.cache.pods_of(deployment.uid)
+        status = deployment_status(
+            deployment,
+            pool_hash=pools[0].hash,
+            instance=self._context.settings.instance,
+            replicas=sum(pod.alive for pod in pods),
+            ready=sum(len(view.connected) for view in views),
+            idle=sum(view.idle for view in views),
+            wanted=sum(
+                min(max(pool.min_workers, view.wanted), pool.max_workers)
+                for pool, view in zip(pools, views, strict=True)
+            ),
+            trouble=next((trouble for trouble in troubles if trouble is not None), None),
+            now=time.time(),
+        )
+        return await self._writer.write(deployment, status)
+
+    async def _delete(self, deployment: CustomResource) -> None:
+        logger.info("%s is not used any more: deleted", deployment.full_name)
+        await self._context.api.delete(
+            DEPLOYMENTS, deployment.name, deployment.namespace, uid=deployment.uid
+        )
+
+
+async def make_deployment(
+    context: Context, namespace: str, name: str, spec: Mapping[str, Any]
+) -> None:
+    """Create an operator-made Deployment, and show it in the cache without waiting for the
+    watch."""
+    body = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.DEPLOYMENT,
+        "metadata": {
+            "name": name,
+            "labels": {**names.ours(context.settings.instance), names.AUTO: "true"},
+        },
+        "spec": dict(spec),
+    }
+    try:
+        made = await context.api.create(DEPLOYMENTS, body, namespace)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+        made = await context.api.get(DEPLOYMENTS, name, namespace)
+        if made["metadata"].get("deletionTimestamp"):
+            raise
+    context.cache.put(CustomResource.of(names.DEPLOYMENT, made))
+
+
+def _earliest(*times: float) -> float:
+    return min((at for at in times if at > 0), default=0.0)

@@ -1,0 +1,228 @@
+"""Keeps each pool's Pods: observes, asks the plan, creates and deletes.
+
+What a pool went through (Pods that ended early, creates that were refused) is remembered here while
+somebody wants the pool, and forgotten when nobody does: who corrects a mistake and tries again must
+not meet the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field, replace
+
+from shoal.dispatch import PoolSettings, PoolView
+from shoal.errors import ApiError
+from shoal.kube import PODS
+
+from .cache import Cache
+from .context import Context
+from .events import Reason
+from .observe import PodFact, pod_fact
+from .plan import CreatePods, DeletePod, PoolState, Retire, plan_pool
+from .pods import direct_pod, pod_name, worker_pod
+from .pools import Pool
+from .trouble import History, Trouble, end_of, is_stale, pool_trouble
+
+logger = logging.getLogger(__name__)
+
+REFUSED_PAUSE = 5.0
+CREATES_AT_ONCE = 10
+
+
+@dataclass(slots=True)
+class _Memory:
+    history: History = field(default_factory=History)
+    contacted: set[str] = field(default_factory=set)
+    counted: set[str] = field(default_factory=set)
+
+
+class PoolKeeper:
+    """Keeps the Pods of every pool."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._memory: dict[str, _Memory] = {}
+        self._number = 0
+        self.created = 0
+
+    @property
+    def _cache(self) -> Cache:
+        return self._context.cache
+
+    def view(self, pool: Pool) -> PoolView:
+        """What the dispatcher knows of the pool."""
+        return self._context.dispatcher.pool(pool.key)
+
+    def trouble(self, pool: Pool) -> Trouble | None:
+        """What keeps the pool's workers away, if anything does."""
+        memory = self._memory.get(pool.key)
+        return pool_trouble(
+            self._cache.pods(pool.namespace, pool.hash),
+            self.view(pool).connected,
+            memory.history if memory else History(),
+            self._context.settings,
+            image=pool.template.image,
+            up_since=self._context.up_since,
+        )
+
+    async def keep(self, pool: Pool, *, closing: bool = False) -> float:
+        """Bring the pool's Pods to what is wanted; return when to look again."""
+        context, now = self._context, time.time()
+        view = self.view(pool)
+        pods = self._cache.pods(pool.namespace, pool.hash)
+        memory = self._memory.setdefault(pool.key, _Memory())
+        context.dispatcher.set_pool(
+            pool.key, PoolSettings(idle_seconds=pool.idle_seconds, min_workers=pool.min_workers)
+        )
+        context.dispatcher.set_live(pool.key, [pod.uid for pod in pods if pod.alive])
+        self._learn(memory, pods, view, now, idle=not view.wanted and not pool.min_workers)
+        state = PoolState(
+            pool=pool,
+            pods=pods,
+            connected=view.connected,
+            wanted=view.wanted,
+            history=memory.history,
+            now=now,
+            up_since=context.up_since,
+            closing=closing,
+        )
+        plan = plan_pool(state, context.settings)
+        for action in plan.actions:
+            match action:
+                case CreatePods(count):
+                    await self._create(pool, memory, count)
+                case DeletePod(uid):
+                    await self.delete(uid)
+                case Retire(uid):
+                    context.dispatcher.retire(uid)
+        times = [plan.wake_at, memory.history.retry_at if view.wanted else 0.0]
+        return min((at for at in times if at > now), default=0.0)
+
+    async def delete_ended(self, pods: list[PodFact]) -> None:
+        """Delete the ended Pods of pools that nobody uses any more."""
+        for pod in pods:
+            if pod.ended and not pod.deleting:
+                await self.delete(pod.uid)
+
+    async def create_direct(self, pool: Pool, argv: list[str]) -> None:
+        """Create a Pod that runs a command itself."""
+        memory = self._memory.setdefault(pool.key, _Memory())
+        self._number += 1
+        name = pod_name(pool, self._context.epoch, self._number)
+        body = direct_pod(pool, name, argv, settings=self._context.settings)
+        await self._post(pool, memory, body)
+
+    def retry_at(self, pool: Pool) -> float:
+        """Before this time no Pod of the pool is created."""
+        memory = self._memory.get(pool.key)
+        return memory.history.retry_at if memory else 0.0
+
+    def forget(self, pool: Pool) -> None:
+        """The pool's owner is gone."""
+        self._memory.pop(pool.key, None)
+
+    def _learn(
+        self, memory: _Memory, pods: tuple[PodFact, ...], view: PoolView, now: float, *, idle: bool
+    ) -> None:
+        """Take note of Pods that ended, or fell silent, before they reached us."""
+        context = self._context
+        memory.contacted |= view.connected
+        present = {pod.uid for pod in pods}
+        memory.contacted &= present
+        memory.counted &= present
+        history = memory.history
+        if view.connected:
+            history = History()
+        for pod in pods:
+            if pod.uid in memory.contacted or pod.uid in memory.counted or pod.deleting:
+                continue
+            stale = is_stale(
+                pod, view.connected, context.settings, now=now, up_since=context.up_since
+            )
+            if (pod.ended and pod.exit_code != 0) or stale:
+                memory.counted.add(pod.uid)
+                count = history.early_ends + 1
+                text = end_of(pod) if pod.ended else f"Pod {pod.name} never reached the operator"
+                history = replace(
+                    history,
+                    early_ends=count,
+                    last_end=text,
+                    retry_at=now + min(30.0, 0.5 * 2.0**count),
+                )
+        if idle:
+            history = History()
+        elif history.refused is not None and now >= history.retry_at:
+            history = replace(history, refused=None)
+        memory.history = history
+
+    async def _create(self, pool: Pool, memory: _Memory, count: int) -> None:
+        bodies = []
+        for _ in range(count):
+            self._number += 1
+            name = pod_name(pool, self._context.epoch, self._number)
+            mac = self._context.identity.mac(pool.namespace, name, pool.owner_uid, pool.hash)
+            bodies.append(
+                worker_pod(
+                    pool,
+                    name,
+                    mac=mac,
+                    worker=self._context.worker,
+                    settings=self._context.settings,
+                )
+            )
+        # The first alone: what is refused once is refused for all.
+        if bodies and await self._post(pool, memory, bodies[0]):
+            for start in range(1, len(bodies), CREATES_AT_ONCE):
+                batch = bodies[start : start + CREATES_AT_ONCE]
+                done = await asyncio.gather(*(self._post(pool, memory, body) for body in batch))
+                if not all(done):
+                    return
+
+    async def _post(self, pool: Pool, memory: _Memory, body: dict[str, object]) -> bool:
+        context = self._context
+        try:
+            made = await context.api.create(PODS, body, pool.namespace)
+        except ApiError as error:
+            trouble = refusal(error, time.time())
+            if trouble is None:
+                raise
+            pause = REFUSED_PAUSE if trouble.fatal_at is None else 6 * REFUSED_PAUSE
+            memory.history = replace(memory.history, refused=trouble, retry_at=time.time() + pause)
+            logger.warning("no Pod for pool %s: %s", pool.key, trouble.message)
+            return False
+        fact = pod_fact(made)
+        context.identity.made(fact.uid)
+        self._cache.put_pod(fact)
+        self.created += 1
+        if memory.history.refused is not None:
+            memory.history = replace(memory.history, refused=None)
+        return True
+
+    async def delete(self, uid: str) -> None:
+        """Delete a Pod by uid."""
+        fact = self._cache.pod(uid)
+        if fact is None or fact.deleting:
+            return
+        try:
+            await self._context.api.delete(PODS, fact.name, fact.namespace, uid=uid)
+        except ApiError as error:
+            if error.status != 409:  # 409: another Pod has the name now, ours is gone
+                raise
+        known = self._cache.pod(uid)
+        if known is not None:
+            self._cache.put_pod(replace(known, deleting=True))
+        self._context.dispatcher.worker_gone(uid, "deleted")
+
+
+def refusal(error: ApiError, now: float) -> Trouble | None:
+    """What a refused create means, or None if trying again may help at once."""
+    text = str(error)
+    if error.status == 409:
+        return None
+    if error.status == 403 and "exceeded quota" in text:
+        return Trouble(Reason.QUOTA_EXCEEDED, text)
+    if error.status in (400, 403, 404, 422):
+        return Trouble(Reason.POD_REJECTED, f"the API server refuses the Pod: {text}", now)
+    return None

@@ -1,0 +1,119 @@
+"""Pools: workers that are alike, and may therefore run each other's jobs.
+
+A pool is a Deployment's content plus the size that a job asks for, hashed. The hash stands in each
+Pod's label, in the operator-made Deployment's name, and in what a worker's token is checked
+against.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """What a worker's Pod is made of; two equal templates are one pool."""
+
+    image: str
+    pull_policy: str = ""
+    pull_secrets: tuple[str, ...] = ()
+    service_account: str = ""
+    cpu: str = ""
+    memory: str = ""
+    ephemeral_storage: str = ""
+    variables: tuple[tuple[str, str], ...] = ()
+    code: tuple[str, ...] = ()
+    """sha256, size, working directory and paths of the code zip, or empty."""
+    private_to: str = ""
+    """The uid of the one job that may use it (isolation: job), or empty."""
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits; the value of the label shoal.dev/pool."""
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A pool of workers with the object that owns its Pods."""
+
+    namespace: str
+    template: Template
+    owner_kind: str
+    owner_name: str
+    owner_uid: str
+    min_workers: int = 0
+    max_workers: int = 1
+    idle_seconds: float = 300.0
+    hash: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.hash:
+            object.__setattr__(self, "hash", self.template.hash)
+
+    @property
+    def key(self) -> str:
+        """The pool's name towards the dispatcher: unique in the cluster."""
+        return pool_key(self.namespace, self.hash)
+
+
+def pool_key(namespace: str, pool_hash: str) -> str:
+    """`<namespace>/<hash>`."""
+    return f"{namespace}/{pool_hash}"
+
+
+def digest(value: Any) -> str:
+    """Twelve hexadecimal digits of a JSON value's sha256."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def template(
+    spec: Mapping[str, Any],
+    settings: Settings,
+    *,
+    resources: Mapping[str, Any] | None = None,
+    private_to: str = "",
+) -> Template:
+    """The template of a Deployment's `spec`, sized as a job's `resources` ask, where they do.
+
+    Image: the named one, else the one for `python`, else the default.
+    """
+    sized = {**(spec.get("resources") or {}), **(resources or {})}
+    python = spec.get("python") or ""
+    code = spec.get("code") or {}
+    secrets = [s["name"] for s in spec.get("imagePullSecrets") or ()]
+    return Template(
+        image=spec.get("image") or image_for(python, settings),
+        pull_policy=spec.get("imagePullPolicy") or "",
+        pull_secrets=tuple(dict.fromkeys([*secrets, *settings.image_pull_secrets])),
+        service_account=spec.get("serviceAccountName") or "",
+        cpu=str(sized.get("cpu") or settings.worker_cpu),
+        memory=str(sized.get("memory") or settings.worker_memory),
+        ephemeral_storage=str(sized.get("ephemeralStorage") or ""),
+        variables=tuple(
+            (v["name"], v.get("value") or "") for v in spec.get("environmentVariables") or ()
+        ),
+        code=(
+            code["sha256"],
+            str(code.get("size") or 0),
+            code.get("workingDirectory") or ".",
+            *(code.get("sysPaths") or ["."]),
+        )
+        if code
+        else (),
+        private_to=private_to,
+    )
+
+
+def image_for(python: str, settings: Settings) -> str:
+    """The image for a Python minor version."""
+    if not python:
+        return settings.default_image
+    return settings.python_images.get(python) or f"python:{python}-slim"

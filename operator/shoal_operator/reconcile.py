@@ -1,0 +1,280 @@
+"""Joins the watch, the dispatcher and the keepers: who changed, and what must be looked at then.
+
+Everything that learns something calls a method here, which updates the cache and marks the parents
+that it concerns; the queue does the rest. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any
+
+from shoal.kube import DEPLOYMENTS, JOBS, MAPJOBS, PODS
+
+from . import names
+from .cache import CustomResource
+from .context import Context
+from .deployments import DeploymentKeeper
+from .events import QUIET, Reason
+from .jobs import JobKeeper
+from .observe import PodFact, pod_fact
+from .poolkeeping import PoolKeeper
+from .pools import Pool
+from .queueing import DirtyQueue
+from .statuswriting import StatusWriter
+from .trouble import gone_reason
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Kind (jobs of both kinds are "Job") and uid."""
+KINDS = {names.JOB: JOBS, names.MAP_JOB: MAPJOBS, names.DEPLOYMENT: DEPLOYMENTS}
+EVENTS_WAITING = 200
+"""Events that are being posted at the most; good news beyond that is not told."""
+
+
+class Reconciler:
+    """The operator's middle: cache, queue and keepers."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.queue: DirtyQueue[Key] = DirtyQueue(self._reconcile)
+        self.writer = StatusWriter(context.api, context.cache)
+        self.pools = PoolKeeper(context)
+        self.jobs = JobKeeper(
+            context,
+            self.pools,
+            self.writer,
+            on_pool=lambda kind, uid: self.queue.mark((kind, uid)),
+            on_again=lambda uid: self.queue.mark((names.JOB, uid)),
+            tell=self._tell,
+        )
+        self.deployments = DeploymentKeeper(
+            context, self.pools, self.writer, pools_in_use=self._pools_in_use
+        )
+        self._background: set[asyncio.Task[None]] = set()
+        self.on_job_gone: Callable[[CustomResource], Coroutine[Any, Any, None]] | None = None
+
+    # what is learned
+
+    async def load(self) -> None:
+        """Fill the cache before anything runs, so that no job is planned without its Pods."""
+        selector = ",".join(
+            f"{k}={v}" for k, v in names.ours(self._context.settings.instance).items()
+        )
+        for namespace in self._namespaces():
+            found = await self._context.api.list(PODS, namespace, label_selector=selector)
+            for body in found["items"]:
+                self.pod_seen(body)
+            for kind, resource in KINDS.items():
+                listed = await self._context.api.list(resource, namespace)
+                for body in listed["items"]:
+                    self.resource_seen(kind, body, created=False)
+
+    async def settle_and_wait(self) -> None:
+        """Settle, then wait for ever."""
+        await self.settle()
+        await asyncio.Event().wait()
+
+    async def settle(self, seconds: float = 30.0) -> None:
+        """Wait until every job that was there at the start is known to the dispatcher, or stuck."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            runs = self.jobs.runs.values()
+            waiting = [
+                r
+                for r in runs
+                if not (r.attached or r.outcome or r.problem or r.fresh)
+                and not (r.resolution and r.resolution.direct)
+            ]
+            if not waiting:
+                break
+            await asyncio.sleep(0.1)
+        self._context.dispatcher.settle()
+
+    def resource_seen(self, kind: str, body: Mapping[str, Any], *, created: bool) -> None:
+        """A custom resource is there or changed; `created` if this is its beginning."""
+        resource = CustomResource.of(kind, body)
+        if not self._context.settings.watches(resource.namespace):
+            return
+        unknown = self._context.cache.get(resource.uid) is None
+        if not self._context.cache.put(resource):
+            return
+        if kind == names.DEPLOYMENT:
+            self.queue.mark((kind, resource.uid))
+            if unknown:
+                self._mark_waiting(resource.namespace, resource.name)
+            return
+        if not resource.finished:
+            self.jobs.expect(resource.uid, fresh=created and unknown)
+        self.queue.mark((names.JOB, resource.uid))
+
+    def resource_gone(self, kind: str, uid: str) -> CustomResource | None:
+        """A custom resource was deleted."""
+        known = self._context.cache.drop(uid)
+        key = (names.DEPLOYMENT if kind == names.DEPLOYMENT else names.JOB, uid)
+        self.queue.forget(key)
+        self.queue.mark(key)
+        if known is None:
+            return None
+        if kind == names.DEPLOYMENT:
+            self._mark_waiting(known.namespace, known.name)
+        elif self.on_job_gone is not None:
+            self.spawn(self.on_job_gone(known))
+        return known
+
+    def pod_seen(self, body: Mapping[str, Any]) -> None:
+        """A Pod is there or changed."""
+        fact = pod_fact(body)
+        before = self._context.cache.pod(fact.uid)
+        if before is not None and before.deleting and not fact.deleting:
+            return  # older than our own delete
+        self._context.cache.put_pod(fact)
+        if not fact.alive and (before is None or before.alive):
+            self._gone(fact, fact)
+        if before != fact:
+            self._mark_owner(fact)
+
+    def pod_gone(self, uid: str) -> None:
+        """A Pod was deleted."""
+        fact = self._context.cache.drop_pod(uid)
+        self._context.identity.forget(uid)
+        if fact is None:
+            return
+        if fact.alive:
+            self._gone(fact, None)
+        if not fact.ended:
+            self.jobs.lost_pod(fact.owner_uid)
+        self._mark_owner(fact)
+
+    def job_changed(self, uid: str) -> None:
+        """The dispatcher knows something new of a job."""
+        self.queue.mark((names.JOB, uid))
+
+    # doing
+
+    async def _reconcile(self, key: Key) -> float:
+        kind, uid = key
+        if kind == names.DEPLOYMENT:
+            return await self.deployments.reconcile(uid)
+        self.writer.active = len(self.jobs.runs)
+        return await self.jobs.reconcile(uid)
+
+    async def close(self) -> None:
+        """Stop."""
+        await self.queue.close()
+        for task in list(self._background):
+            task.cancel()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something beside; its failure is logged."""
+        task = asyncio.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("beside the queue: %r", task.exception())
+
+    def _tell(self, resource: CustomResource, reason: Reason, message: str) -> None:
+        if reason in QUIET and len(self._background) > EVENTS_WAITING:
+            return
+        self.spawn(self._context.recorder.post(resource, reason, message))
+
+    def metrics(self) -> dict[str, tuple[str, str, float]]:
+        """(type, help, value) by name."""
+        cache, runs = self._context.cache, self.jobs.runs
+        pods = cache.all_pods()
+        connected = sum(
+            len(self._context.dispatcher.pool(pool).connected)
+            for pool in {f"{pod.namespace}/{pod.pool}" for pod in pods}
+        )
+        return {
+            "shoal_leader": ("gauge", "Whether this operator holds the Lease.", 1),
+            "shoal_jobs_active": ("gauge", "Jobs and MapJobs that have not ended.", len(runs)),
+            "shoal_jobs_attached": (
+                "gauge",
+                "Jobs in the dispatcher.",
+                sum(run.attached for run in runs.values()),
+            ),
+            "shoal_jobs_finished_total": (
+                "counter",
+                "Jobs that ended since the start.",
+                self.jobs.finished,
+            ),
+            "shoal_workers": ("gauge", "Worker Pods that live.", sum(p.alive for p in pods)),
+            "shoal_workers_connected": ("gauge", "Workers that are connected.", connected),
+            "shoal_pods_created_total": (
+                "counter",
+                "Pods created since the start.",
+                self.pools.created,
+            ),
+            "shoal_status_patches_total": (
+                "counter",
+                "Status patches since the start.",
+                self.writer.patches,
+            ),
+            "shoal_reconciles_total": (
+                "counter",
+                "Reconciles since the start.",
+                self.queue.reconciled,
+            ),
+            "shoal_reconcile_failures_total": (
+                "counter",
+                "Reconciles that failed.",
+                self.queue.failed,
+            ),
+            "shoal_queue_depth": ("gauge", "Parents being worked on.", self.queue.depth),
+        }
+
+    # who is concerned
+
+    def _gone(self, fact: PodFact, last: PodFact | None) -> None:
+        running = running_task(last.termination_message if last is not None else "")
+        reason = gone_reason(last)
+        died = last is not None and last.exit_code not in (None, 0)
+        self._context.dispatcher.worker_gone(
+            fact.uid, reason, running=running, unknown=died and running is None
+        )
+
+    def _mark_owner(self, fact: PodFact) -> None:
+        owner = self._context.cache.get(fact.owner_uid)
+        kind = (
+            names.DEPLOYMENT if owner is not None and owner.kind == names.DEPLOYMENT else names.JOB
+        )
+        self.queue.mark((kind, fact.owner_uid))
+        if kind == names.DEPLOYMENT:
+            for uid, run in self.jobs.runs.items():
+                pool = run.resolution.pool if run.resolution else None
+                if pool is not None and pool.hash == fact.pool and pool.namespace == fact.namespace:
+                    self.queue.mark((names.JOB, uid))
+
+    def _mark_waiting(self, namespace: str, deployment: str) -> None:
+        for uid, run in list(self.jobs.runs.items()):
+            resolution, job = run.resolution, self._context.cache.get(uid)
+            if resolution is None or job is None or job.namespace != namespace:
+                continue
+            if resolution.deployment == deployment:
+                run.resolved_for = ()
+                self.queue.mark((names.JOB, uid))
+
+    def _pools_in_use(self, deployment_uid: str) -> Iterator[Pool]:
+        for run in self.jobs.runs.values():
+            pool = run.resolution.pool if run.resolution else None
+            if pool is not None and pool.owner_uid == deployment_uid:
+                yield pool
+
+    def _namespaces(self) -> tuple[str | None, ...]:
+        return self._context.settings.watch_namespaces or (None,)
+
+
+def running_task(note: str) -> int | None:
+    """The task in a worker's termination message ("<job> <task> <attempt>"), if it names one."""
+    words = note.split()
+    if len(words) == 3 and words[1].isascii() and words[1].isdigit():
+        return int(words[1])
+    return None

@@ -1,0 +1,209 @@
+"""The operator as it runs: makes the parts, starts them in order, and stops all when one ends.
+
+Lease, then authority and the lists, then the dispatcher's port, then the watch: workers of an
+operator before this one can report as soon as the port is open, and by then every job is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import Any
+
+import kopf
+from aiohttp import web
+
+from shoal.dispatch import Dispatcher
+from shoal.dispatch import application as dispatch_application
+from shoal.errors import ApiError
+from shoal.kube import SERVICES, Client, connect
+from shoal.worker import bootstrap, bundle
+
+from . import health as probes
+from .buckets import Buckets
+from .cache import Cache
+from .certificates import ROTATE_SECONDS, Authority, ensure_authority, renew, server_context
+from .context import Context
+from .events import Recorder
+from .handlers import operator_settings, registry
+from .identity import Identity
+from .lease import Lease
+from .pods import Worker
+from .reconcile import Reconciler
+from .settings import Settings
+from .sweep import Sweeper
+
+logger = logging.getLogger(__name__)
+
+STALE_FACTOR = 5
+"""So many sweeps may be missing before the operator counts as not healthy."""
+
+
+async def run(settings: Settings) -> None:
+    """Run until a signal comes; raise LeaseLost when somebody else takes over."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    health = probes.Health(stale_after=STALE_FACTOR * settings.sweep_seconds)
+    state: dict[str, Reconciler] = {}
+    probe_app = probes.application(health, lambda: _metrics(state.get("reconciler")))
+    async with await connect() as api, _serving(probe_app, settings.health_port):
+        lease = Lease(api, settings, os.environ.get("POD_NAME") or socket.gethostname())
+        if await _first(lease.take(), stop.wait()):
+            return
+        try:
+            await _operate(settings, api, lease, health, stop, state)
+        finally:
+            health.ready = False
+            await lease.release()
+
+
+async def _operate(
+    settings: Settings,
+    api: Client,
+    lease: Lease,
+    health: probes.Health,
+    stop: asyncio.Event,
+    state: dict[str, Reconciler],
+) -> None:
+    authority = await ensure_authority(api, settings)
+    context, worker_zip = await _context(settings, api, lease, authority)
+    reconciler = state["reconciler"] = Reconciler(context)
+    _ON_CHANGE.append(reconciler.job_changed)
+    sweeper = Sweeper(context, reconciler, lambda missed: health.swept(missed=missed))
+    reconciler.on_job_gone = sweeper.job_gone
+    await _load(reconciler)
+    tls = server_context(authority, settings.server_name)
+    app = dispatch_application(
+        context.dispatcher, authenticate=context.identity.authenticate, worker_zip=worker_zip
+    )
+    context.dispatcher.start()
+    watching = kopf.operator(
+        registry=registry(reconciler, health.beat),
+        settings=operator_settings(settings),
+        clusterwide=not settings.watch_namespaces,
+        namespaces=list(settings.watch_namespaces),
+        standalone=True,
+        stop_flag=stop,
+    )
+    try:
+        async with _serving(app, settings.port, tls):
+            reconciler.queue.open()
+            health.ready = True
+            logger.info("ready: dispatcher at %s", context.worker.dispatcher)
+            await _first(
+                stop.wait(),
+                watching,
+                lease.keep(),
+                sweeper.run(),
+                reconciler.settle_and_wait(),
+                _rotate(tls, authority, settings.server_name),
+            )
+    finally:
+        _ON_CHANGE.remove(reconciler.job_changed)
+        await reconciler.close()
+        await context.dispatcher.stop()
+        await context.buckets.close()
+
+
+_ON_CHANGE: list[Any] = []
+
+
+async def _context(
+    settings: Settings, api: Client, lease: Lease, authority: Authority
+) -> tuple[Context, bytes]:
+    cache = Cache()
+
+    async def keys() -> Mapping[str, Any]:
+        return await api.request("GET", "/openid/v1/jwks")
+
+    def changed(uid: str) -> None:
+        for listener in _ON_CHANGE:
+            listener(uid)
+
+    worker_zip, sha256 = await asyncio.to_thread(bundle.build)
+    worker = Worker(
+        dispatcher=await _dispatcher_url(settings, api),
+        authority=authority.certificate.decode(),
+        bundle_sha256=sha256,
+        bootstrap=bootstrap.SOURCE,
+    )
+    context = Context(
+        settings=settings,
+        api=api,
+        cache=cache,
+        dispatcher=Dispatcher(secret=authority.mac_key, on_change=changed),
+        buckets=Buckets(api, settings),
+        identity=Identity(cache, keys, audience=settings.audience, mac_key=authority.mac_key),
+        recorder=Recorder(api, settings.instance),
+        worker=worker,
+        lease=lease,
+        up_since=time.time(),
+    )
+    return context, worker_zip
+
+
+async def _dispatcher_url(settings: Settings, api: Client) -> str:
+    """The Service's address: no DNS is needed in the worker's Pod."""
+    service = await api.get(SERVICES, settings.service_name, settings.namespace)
+    address = service["spec"].get("clusterIP") or ""
+    if address in ("", "None"):
+        address = settings.server_name
+    return f"https://{f'[{address}]' if ':' in address else address}:{settings.port}"
+
+
+async def _load(reconciler: Reconciler) -> None:
+    try:
+        await reconciler.load()
+    except ApiError as error:
+        if error.status == 404:
+            raise RuntimeError(
+                "the CustomResourceDefinitions of shoal.dev are not installed: "
+                "install the chart with crds.enabled=true, or `kubectl apply -f crds/`"
+            ) from error
+        raise
+
+
+async def _rotate(tls: Any, authority: Authority, server_name: str) -> None:
+    while True:
+        await asyncio.sleep(ROTATE_SECONDS)
+        renew(tls, authority, server_name)
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: web.Application, port: int, tls: Any = None) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, None, port, ssl_context=tls).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _first(*awaitables: Awaitable[Any]) -> bool:
+    """Wait until the first ends, cancel the others, raise what it raised; True if it was the last
+    one."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+    return tasks[-1] in done
+
+
+def _metrics(reconciler: Reconciler | None) -> Mapping[str, tuple[str, str, float]]:
+    if reconciler is None:
+        return {"shoal_leader": ("gauge", "Whether this operator holds the Lease.", 0)}
+    return reconciler.metrics()

@@ -1,0 +1,203 @@
+"""The one slow sweep: what events may have missed, what has lived long enough, what nobody owns.
+
+Each minute it compares the cache with live lists (and marks what differs), deletes finished jobs
+whose time is over, renews the ConfigMaps, and now and then clears the bucket. It deletes keys only
+under this cluster's own prefix, only in watched namespaces, and only for an id that no custom
+resource of that namespace has at that moment. Inputs and code that nobody refers to may belong to a
+submission under way, so they wait out a grace time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+from shoal.errors import ApiError, StorageError
+from shoal.kube import JOBS, MAPJOBS
+from shoal.storage import ObjectInfo, S3Storage
+
+from . import names
+from .buckets import Bucket, BucketProblem, JobPlace
+from .cache import CustomResource
+from .context import Context
+from .discovery import announce, namespaces
+from .reconcile import KINDS, Reconciler
+from .resolve import Storage, default_storage, resolve
+from .status import finished_at
+from .statuswriting import API
+
+logger = logging.getLogger(__name__)
+
+BUCKET_EVERY = 10
+"""The bucket is looked through at every so many sweeps."""
+BATCH = 1000
+"""Keys that one request deletes."""
+
+
+class Sweeper:
+    """Runs the sweep."""
+
+    def __init__(
+        self, context: Context, reconciler: Reconciler, swept: Callable[[int], None]
+    ) -> None:
+        """`swept(missed)` is told after each sweep how much the watch had not brought."""
+        self._context = context
+        self._reconciler = reconciler
+        self._swept = swept
+        self._count = 0
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            try:
+                await self.once()
+            except (ApiError, StorageError, BucketProblem, TimeoutError) as error:
+                logger.warning("the sweep could not be completed: %s", error)
+            await asyncio.sleep(self._context.settings.sweep_seconds)
+
+    async def once(self) -> None:
+        """One sweep."""
+        served = await namespaces(self._context.api, self._context.settings)
+        for namespace in served:
+            await announce(self._context.api, self._context.settings, namespace)
+        missed = await self._compare()
+        await self._expire()
+        self._swept(missed)
+        if self._count % BUCKET_EVERY == 0 and self._context.settings.default_bucket:
+            await self._clear_bucket(served)
+        self._count += 1
+
+    async def _compare(self) -> int:
+        """Bring the cache in line with live lists; count what the watch should have brought."""
+        began = time.time()
+        missed = 0
+        for namespace in self._context.settings.watch_namespaces or (None,):
+            for kind, resource in KINDS.items():
+                listed = await self._context.api.list(resource, namespace)
+                present = set()
+                for body in listed["items"]:
+                    live = CustomResource.of(kind, body)
+                    present.add(live.uid)
+                    known = self._context.cache.get(live.uid)
+                    old = began - live.created > self._context.settings.sweep_seconds
+                    if known is None:
+                        missed += old
+                    self._reconciler.resource_seen(kind, body, created=False)
+                for known in list(self._context.cache.resources(kind)):
+                    gone = known.uid not in present and known.created < began - 5
+                    if gone and namespace in (None, known.namespace):
+                        self._reconciler.resource_gone(kind, known.uid)
+        for kind, uid in [(r.kind, r.uid) for r in self._context.cache.resources(*KINDS)]:
+            key = names.DEPLOYMENT if kind == names.DEPLOYMENT else names.JOB
+            self._reconciler.queue.mark((key, uid))
+        return missed
+
+    # jobs whose time is over
+
+    async def _expire(self) -> None:
+        now = time.time()
+        for job in self._context.cache.resources(names.JOB, names.MAP_JOB):
+            ended = finished_at(job)
+            ttl = job.spec.get("ttlSecondsAfterFinished")
+            if ended and now >= ended + float(86400 if ttl is None else ttl):
+                logger.info("%s in %s: its time is over", job.full_name, job.namespace)
+                try:
+                    await self._context.api.delete(
+                        API[job.kind], job.name, job.namespace, uid=job.uid
+                    )
+                except ApiError as error:
+                    if error.status != 409:
+                        raise
+
+    async def job_gone(self, job: CustomResource) -> None:
+        """A job was deleted: its keys go too, once a live look says that it is really gone."""
+        try:
+            live = await self._context.api.get(API[job.kind], job.name, job.namespace)
+            if live["metadata"]["uid"] == job.uid:
+                return
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        storage = _storage_of(job, self._context)
+        if storage is None or await self._id_in_use(job.namespace, job.job_id):
+            return
+        bucket = await self._context.buckets.open(storage)
+        place = JobPlace.of(storage, self._context.settings.cluster_id, job.namespace, job.job_id)
+        await asyncio.to_thread(_delete_all, bucket.storage, f"{place.job}/")
+
+    async def _id_in_use(self, namespace: str, job_id: str) -> bool:
+        return job_id in await self._ids(namespace)
+
+    async def _ids(self, namespace: str) -> set[str]:
+        """Ids of all jobs that a namespace has now, asked of the API server itself."""
+        found = set()
+        for kind, resource in ((names.JOB, JOBS), (names.MAP_JOB, MAPJOBS)):
+            listed = await self._context.api.list(resource, namespace)
+            found |= {CustomResource.of(kind, body).job_id for body in listed["items"]}
+        return found
+
+    # the default bucket
+
+    async def _clear_bucket(self, served: Iterable[str]) -> None:
+        storage = default_storage(self._context.settings)
+        bucket = await self._context.buckets.open(storage)
+        for namespace in served:
+            folder = storage.folder(self._context.settings.cluster_id, namespace)
+            await self._clear_jobs(bucket, f"{folder}jobs/", namespace)
+            await self._clear_code(bucket, f"{folder}code/", namespace)
+
+    async def _clear_jobs(self, bucket: Bucket, folder: str, namespace: str) -> None:
+        found = await asyncio.to_thread(lambda: list(_newest(bucket.storage, folder)))
+        if not found:
+            return
+        # Asked after the keys were listed: a job that is submitted meanwhile is in the list, or its
+        # keys are younger than the grace time.
+        ids = await self._ids(namespace)
+        for job_id, (age, had_ledger) in found:
+            grace = self._context.settings.grace_seconds
+            if job_id in ids or age < (min(grace, 60.0) if had_ledger else grace):
+                continue
+            logger.info("bucket: jobs/%s of %s belongs to nobody: deleted", job_id, namespace)
+            await asyncio.to_thread(_delete_all, bucket.storage, f"{folder}{job_id}/")
+
+    async def _clear_code(self, bucket: Bucket, folder: str, namespace: str) -> None:
+        used = {
+            ((resource.spec.get("deployment") or resource.spec).get("code") or {}).get("sha256")
+            for resource in self._context.cache.resources(*KINDS)
+            if resource.namespace == namespace
+        }
+        grace = self._context.settings.grace_seconds
+        infos = await asyncio.to_thread(lambda: list(bucket.storage.list(folder)))
+        old = [i.key for i in infos if i.age_seconds > grace and i.key[len(folder) :] not in used]
+        for start in range(0, len(old), BATCH):
+            await asyncio.to_thread(bucket.storage.delete, *old[start : start + BATCH])
+
+
+def _newest(storage: S3Storage, folder: str) -> Iterable[tuple[str, tuple[float, bool]]]:
+    """Per job id the age of its youngest key, and whether an operator ever wrote a ledger."""
+    now_id, age, ledger = "", 0.0, False
+    for info in storage.list(folder):
+        job_id, _, rest = info.key[len(folder) :].partition("/")
+        if job_id != now_id:
+            if now_id:
+                yield now_id, (age, ledger)
+            now_id, age, ledger = job_id, info.age_seconds, False
+        age = min(age, info.age_seconds)
+        ledger = ledger or rest.startswith("ledger/")
+    if now_id:
+        yield now_id, (age, ledger)
+
+
+def _delete_all(storage: S3Storage, prefix: str) -> None:
+    objects: Iterable[ObjectInfo] = storage.list(prefix)
+    keys = iter(objects)
+    while batch := [info.key for info in islice(keys, BATCH)]:
+        storage.delete(*batch)
+
+
+def _storage_of(job: CustomResource, context: Context) -> Storage | None:
+    """The storage of a job that is gone, as far as its spec tells."""
+    return resolve(job, lambda _: None, context.settings).storage
