@@ -48,16 +48,20 @@ _last: dict[MirrorRequest, tuple[tuple[object, ...], MirroredCode]] = {}
 _uploaded: dict[tuple[str, str], float] = {}
 
 
-def collect(request: MirrorRequest, *, fresh: bool = True) -> MirroredCode:
+def kept(request: MirrorRequest) -> MirroredCode | None:
+    """Return the last zip of this process for the same request, without looking at any file."""
+    with _lock:
+        known = _last.get(request)
+    return known[1] if known else None
+
+
+def collect(request: MirrorRequest) -> MirroredCode:
     """Return the zip. Files that have not changed since the last time are not packed again.
 
-    With `fresh` False not even that is looked at: the last zip of this process will do.
     Raises ConfigurationError (a ValueError) for a glob that leads outside.
     """
     with _lock:
         known = _last.get(request)
-        if known and not fresh:
-            return known[1]
         layout = Layout(request)
         files = layout.files()
         stats = [(name, path, os.stat(path)) for name, path in files]

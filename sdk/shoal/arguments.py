@@ -1,0 +1,206 @@
+"""Checks a user's arguments before anything is packed, uploaded or created.
+
+A `Draft` is a call whose deployment has not been awaited yet, so that what is wrong is told at the
+call itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import shlex
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shoal.deployment import Deployment, MirrorRequest
+from shoal.errors import ConfigurationError, NotSupportedYet, SubmissionRefused
+from shoal.hosts import Host, Kubernetes
+from shoal.interpreters import ContainerInterpreterBase
+from shoal.machinery import Call
+from shoal.sizing import Resources
+
+AnyDeployment = Deployment | Awaitable[Deployment] | None
+Containers = Iterable[ContainerInterpreterBase] | ContainerInterpreterBase | None
+Ports = Iterable[str] | str | Iterable[int] | int | None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A checked call; `call` awaits its deployment."""
+
+    fields: Mapping[str, Any]
+    deployment: AnyDeployment
+
+    @property
+    def items(self) -> Sequence[Any]:
+        """Return a map's items."""
+        items: Sequence[Any] = self.fields.get("items", ())
+        return items
+
+    async def call(self) -> Call:
+        """Return the call, its deployment read from this machine where that is asked for."""
+        return Call(**self.fields, deployment=await _resolved(self.deployment))
+
+
+def function_call(
+    function: Callable[..., Any] | str,
+    host: Host,
+    resources: Resources | None,
+    deployment: AnyDeployment,
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    sidecar_containers: Containers,
+    ports: Ports,
+    name: str | None,
+) -> Draft:
+    """Check the arguments of `run_function`."""
+    common = _common(host, resources, deployment, sidecar_containers, ports, name)
+    _check_function(function)
+    if args is not None and (isinstance(args, str) or not isinstance(args, Iterable)):
+        raise ConfigurationError(f"args must be a list or tuple of arguments, not {args!r}")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise ConfigurationError(f"kwargs must be a dict of arguments, not {kwargs!r}")
+    fields = {
+        **common,
+        "kind": "function",
+        "function": function,
+        "args": tuple(args or ()),
+        "kwargs": dict(kwargs or {}),
+    }
+    return Draft(fields, deployment)
+
+
+def command_call(
+    args: str | Sequence[str],
+    host: Host,
+    resources: Resources | None,
+    deployment: AnyDeployment,
+    context_variables: Mapping[str, Any] | None,
+    sidecar_containers: Containers,
+    ports: Ports,
+    name: str | None,
+) -> Draft:
+    """Check the arguments of `run_command`."""
+    common = _common(host, resources, deployment, sidecar_containers, ports, name)
+    try:
+        argv = shlex.split(args) if isinstance(args, str) else list(args)
+    except ValueError as error:
+        raise ConfigurationError(f"args can't be split as a shell would: {error}") from error
+    if not argv or not all(isinstance(word, str) for word in argv):
+        raise ConfigurationError(
+            f"args must be a command and its arguments, as a string or a list of strings: {args!r}"
+        )
+    if context_variables is not None and not isinstance(context_variables, Mapping):
+        raise ConfigurationError(f"context_variables must be a dict, not {context_variables!r}")
+    return Draft(
+        {**common, "kind": "command", "argv": argv, "context": context_variables}, deployment
+    )
+
+
+def map_call(
+    function: Callable[..., Any] | str,
+    args: Sequence[Any],
+    host: Host,
+    resources_per_task: Resources | None,
+    deployment: AnyDeployment,
+    num_concurrent_tasks: int | None,
+    sidecar_containers: Containers,
+    ports: Ports,
+    max_num_task_attempts: int,
+    retry_with_more_memory: bool,
+    name: str | None,
+) -> Draft:
+    """Check the arguments of the functions for maps."""
+    common = _common(host, resources_per_task, deployment, sidecar_containers, ports, name)
+    _check_function(function)
+    if retry_with_more_memory:
+        raise NotSupportedYet("retry_with_more_memory comes with a later version: leave it out")
+    if isinstance(args, str | bytes) or not isinstance(args, Iterable):
+        raise ConfigurationError(f"args must be the sequence of items, not {type(args).__name__}")
+    items = args if isinstance(args, Sequence) else list(args)
+    fields = {
+        **common,
+        "kind": "map",
+        "function": function,
+        "items": items,
+        "parallelism": _parallelism(num_concurrent_tasks, len(items)),
+        "max_attempts": _whole("max_num_task_attempts", max_num_task_attempts),
+    }
+    return Draft(fields, deployment)
+
+
+def _common(
+    host: Host,
+    resources: Resources | None,
+    deployment: AnyDeployment,
+    sidecar_containers: Containers,
+    ports: Ports,
+    name: str | None,
+) -> dict[str, Any]:
+    if os.environ.get("SHOAL_IMPORTING"):
+        raise SubmissionRefused(
+            "A job is submitted while a worker imports this module, so each worker would submit "
+            'it again: put the call under `if __name__ == "__main__":`'
+        )
+    if not isinstance(host, Host):
+        raise ConfigurationError(f"host must be shoal.Kubernetes() or shoal.Local(), not {host!r}")
+    if resources is not None and not isinstance(resources, Resources):
+        raise ConfigurationError(f"resources must be a shoal.Resources(...), not {resources!r}")
+    if not (
+        deployment is None or isinstance(deployment, Deployment) or inspect.isawaitable(deployment)
+    ):
+        raise ConfigurationError(f"deployment must be a shoal.Deployment, not {deployment!r}")
+    for parameter, value in (("sidecar_containers", sidecar_containers), ("ports", ports)):
+        if value is not None and value != () and value != []:
+            raise NotSupportedYet(f"{parameter} comes with a later version: leave it out")
+    if name is not None and not isinstance(name, str):
+        raise ConfigurationError(f"name must be a string, not {name!r}")
+    own_workers = isinstance(host, Kubernetes) and not host.reusable_pods
+    return {"name": name, "resources": resources, "own_workers": own_workers}
+
+
+def _check_function(function: object) -> None:
+    if isinstance(function, str):
+        if not all(part.isidentifier() for part in function.split(".")) or "." not in function:
+            raise ConfigurationError(
+                f"The function {function!r} must be importable where it runs, and so be named "
+                'with its module: "package.module.function"'
+            )
+    elif not callable(function):
+        raise ConfigurationError(
+            f'function must be a callable or "package.module.function", not {function!r}'
+        )
+    elif inspect.iscoroutinefunction(function):
+        raise ConfigurationError(
+            f"{function!r} is an async function, which would return a coroutine: wrap "
+            "it, for example lambda *args: asyncio.run(f(*args))"
+        )
+
+
+def _parallelism(wanted: int | None, count: int) -> int:
+    if wanted is None:
+        return count // 2 + 1
+    return max(min(_whole("num_concurrent_tasks", wanted), count), 1)
+
+
+def _whole(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return value
+
+
+async def _resolved(deployment: AnyDeployment) -> Deployment:
+    if deployment is None:
+        from shoal import mirror
+
+        request = MirrorRequest.now()
+        code = mirror.kept(request) or await asyncio.to_thread(mirror.collect, request)
+        return Deployment(code=code)
+    if isinstance(deployment, Deployment):
+        return deployment
+    found = await deployment
+    if not isinstance(found, Deployment):
+        raise ConfigurationError(f"deployment awaited to {found!r}, which is no shoal.Deployment")
+    return found

@@ -1,0 +1,289 @@
+"""The machinery of `Kubernetes`: custom resources on one side, the bucket on the other.
+
+A run's events come from one watch on its resource. When the status says that the ledger or the log
+has grown, the new entries are read from the bucket and checked against the status. The watch goes
+on where the API server cuts it, and a run that is attached to later yields the same events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+from typing import Any
+
+from shoal import discovery, mirror, submission
+from shoal.buckets import GenericStorageBucketSpec
+from shoal.discovery import Place
+from shoal.dispatch.logbook import key as log_key
+from shoal.dispatch.logbook import open_chunk
+from shoal.errors import ApiError, ConfigurationError, JobDeleted, NoOperator, ShoalException
+from shoal.hosts import Kubernetes
+from shoal.kube import JOBS, MAPJOBS, Client, Resource, WatchEvent, shared
+from shoal.ledger import GENESIS, LedgerReader
+from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed, Output, Printed
+from shoal.resources import Job, MapJob
+from shoal.storage import S3Storage
+
+OPERATOR_SECONDS = 20.0
+"""How long a new resource may stay without any status before NoOperator is raised."""
+
+API_SECONDS = 300.0
+"""How long the API server may be away while a run is followed."""
+
+READ_AHEAD = 8
+
+
+class ClusterMachinery:
+    """Carries out calls on the cluster that a `Kubernetes` names."""
+
+    def __init__(self, host: Kubernetes) -> None:
+        self._host = host
+
+    async def submit(self, call: Call) -> ClusterRun:
+        """Pack, upload, create."""
+        api, place = await self._connect()
+        prepared = await asyncio.to_thread(submission.prepare, call, place)
+        made = await submission.submit(api, place, prepared)
+        return ClusterRun(api, place, call.kind, made, new=True)
+
+    async def attach(self, name: str) -> ClusterRun:
+        """Find a run by name, or by full name where a Job and a MapJob have the same."""
+        api, place = await self._connect()
+        found: list[tuple[Resource, dict[str, Any]]] = []
+        plural, _, rest = name.rpartition("/")
+        for kind in (JOBS, MAPJOBS):
+            if plural and kind.full_name("").rstrip("/") != plural:
+                continue
+            try:
+                found.append((kind, await api.get(kind, rest, place.namespace)))
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+        if not found:
+            raise JobDeleted(
+                f"There is no jobs.shoal.dev or mapjobs.shoal.dev named {name} in namespace "
+                f"{place.namespace} (any more): `kubectl get sjob,mapjob -n {place.namespace}` "
+                "lists those that are there"
+            )
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"Both jobs.shoal.dev/{name} and mapjobs.shoal.dev/{name} exist in namespace "
+                f"{place.namespace}: attach to one by its full name"
+            )
+        resource, made = found[0]
+        if field := made["spec"].get("storage"):
+            host = dataclasses.replace(self._host, storage_spec=_spec(field))
+            place = await discovery.find(api, host)
+        is_command = "command" in made["spec"]
+        kind_: Kind = "map" if resource is MAPJOBS else "command" if is_command else "function"
+        return ClusterRun(api, place, kind_, made, new=False)
+
+    async def manifest(self, call: Call) -> Job | MapJob:
+        """Return the resource that `submit` would create."""
+        _, place = await self._connect()
+        return await asyncio.to_thread(submission.manifest, call, place)
+
+    async def _connect(self) -> tuple[Client, Place]:
+        api = await shared(self._host.kube_config_context)
+        return api, await discovery.find(api, self._host)
+
+
+class ClusterRun:
+    """One jobs.shoal.dev or mapjobs.shoal.dev."""
+
+    def __init__(
+        self, api: Client, place: Place, kind: Kind, made: dict[str, Any], *, new: bool
+    ) -> None:
+        """`made` is the object as the API server has it; `new` if it was created just now."""
+        self._api, self._place, self._made, self._new = api, place, made, new
+        self._resource = submission.KINDS[kind]
+        self._kind = kind
+        items = made["spec"].get("items", {})
+        packed = items.get("packed")
+        self._total: int = packed["count"] if packed else len(items.get("inline") or [None])
+
+    @property
+    def kind(self) -> Kind:
+        """Return which kind of call it is."""
+        return self._kind
+
+    @property
+    def name(self) -> str:
+        """Return the resource's name."""
+        return str(self._made["metadata"]["name"])
+
+    @property
+    def full_name(self) -> str:
+        """Return the name for people."""
+        return self._resource.full_name(self.name)
+
+    @property
+    def total(self) -> int:
+        """Return the number of tasks."""
+        return self._total
+
+    async def events(self, *, logs: bool) -> AsyncGenerator[Event, None]:
+        """Yield everything from the start until `Ended`."""
+        reading = _Reading(self, logs)
+        async for event in reading.of(self._made):
+            yield event
+        if reading.ended:
+            return
+        watch = self._api.watch(
+            self._resource,
+            self._place.namespace,
+            name=self.name,
+            resource_version=self._made["metadata"]["resourceVersion"],
+            give_up_seconds=API_SECONDS,
+        )
+        async with aclosing(watch):
+            while not reading.ended:
+                made = self._mine(await self._next(watch, answered=reading.answered))
+                async for event in reading.of(made):
+                    yield event
+
+    async def _next(self, watch: AsyncGenerator[WatchEvent, None], *, answered: bool) -> WatchEvent:
+        """Return the watch's next event; the operator's first answer has to come in time."""
+        if answered or not self._new:
+            return await anext(watch)
+        try:
+            async with asyncio.timeout(OPERATOR_SECONDS):
+                return await anext(watch)
+        except TimeoutError:
+            raise NoOperator(
+                f"No operator has taken up {self.full_name} in namespace {self._place.namespace} "
+                f"within {OPERATOR_SECONDS:.0f} s. Is it running (`kubectl get pods -A -l "
+                "app.kubernetes.io/name=shoal`), does it watch this namespace (the chart's "
+                "watchNamespaces), and what does its log say?"
+            ) from None
+
+    def _mine(self, event: WatchEvent) -> dict[str, Any]:
+        """Return the object as it is now; JobDeleted if it is gone, or another has its name."""
+        found = event.object.get("items", []) if event.type == "LISTED" else [event.object]
+        uid = self._made["metadata"]["uid"]
+        if event.type == "DELETED" or not found or found[0]["metadata"]["uid"] != uid:
+            raise JobDeleted(
+                f"{self.full_name} in namespace {self._place.namespace} was deleted before it "
+                "ended: its results are lost. Submit it again if you did not mean that."
+            )
+        self._made = found[0]
+        return self._made
+
+    @property
+    def prefix(self) -> str:
+        """Return the run's part of the bucket."""
+        run_id = self._made.get("status", {}).get("id") or self._made["spec"].get("id")
+        return f"{self._place.prefix}/jobs/{run_id}"
+
+    @property
+    def storage(self) -> S3Storage:
+        """Return the bucket."""
+        return self._place.bucket(f"{self.full_name}, whose results are to be read,")
+
+    async def fetch(self, key: str) -> bytes:
+        """Return an object of the bucket."""
+        return await asyncio.to_thread(self.storage.get, key)
+
+    async def status(self) -> Mapping[str, Any]:
+        """Return the status as it is now."""
+        try:
+            made = await self._api.get(self._resource, self.name, self._place.namespace)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            made = {}
+        kind = "MODIFIED" if made else "DELETED"
+        status: Mapping[str, Any] = self._mine(WatchEvent(kind, made)).get("status") or {}
+        return status
+
+    async def cancel(self) -> None:
+        """Set spec.cancel; the operator ends the run."""
+        try:
+            await self._api.patch(
+                self._resource, self.name, {"spec": {"cancel": True}}, self._place.namespace
+            )
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    async def delete(self) -> None:
+        """Delete the resource; its Pods go with it, and its keys with the operator's sweep.
+
+        Inputs that nobody is going to read are removed here and now.
+        """
+        await self._api.delete(
+            self._resource, self.name, self._place.namespace, uid=self._made["metadata"]["uid"]
+        )
+        if self._place.storage is not None and self._made["spec"].get("id"):
+            with suppress(ShoalException):
+                await asyncio.to_thread(submission.remove_inputs, self._place.storage, self.prefix)
+
+
+class _Reading:
+    """How far one reader of a run has come."""
+
+    def __init__(self, run: ClusterRun, logs: bool) -> None:
+        self._run, self._logs = run, logs
+        self._chunks = 0
+        self._ledger: LedgerReader | None = None
+        self.answered = False
+        self.ended = False
+
+    async def of(self, made: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        """Yield what the object's status says beyond what was yielded before."""
+        status = made.get("status") or {}
+        if not status:
+            return
+        self.answered = True
+        async for event in self._printed(status):
+            yield event
+        length = status.get("ledger", {}).get("length", 0)
+        if self._ledger is None and length:
+            self._ledger = LedgerReader(self._run.fetch, self._run.prefix)
+        if self._ledger is not None and length != self._ledger.length:
+            digest = status["ledger"].get("digest") or GENESIS
+            async for entry in self._ledger.read(length, digest):
+                yield Accepted(entry)
+        yield Observed(status)
+        if end := _end(status):
+            self.ended = True
+            if end.reason in ("InputsNotFound", "InputsCorrupt"):
+                mirror.forget_uploads()
+            yield end
+
+    async def _printed(self, status: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        length = status.get("logs", {}).get("length", 0)
+        while self._logs and self._chunks < length:
+            numbers = range(self._chunks, min(self._chunks + READ_AHEAD, length))
+            keys = [log_key(self._run.prefix, number) for number in numbers]
+            for raw in await asyncio.gather(*map(self._run.fetch, keys)):
+                self._chunks += 1
+                yield Printed(
+                    [
+                        Output(part.task, part.attempt, part.pod, part.text)
+                        for part in open_chunk(raw)
+                    ]
+                )
+
+
+def _spec(field: Mapping[str, str]) -> GenericStorageBucketSpec:
+    return GenericStorageBucketSpec(
+        field["bucket"],
+        field["endpoint"],
+        field.get("endpointInCluster"),
+        field.get("secretName"),
+        field.get("region"),
+        field.get("prefix"),
+    )
+
+
+def _end(status: Mapping[str, Any]) -> Ended | None:
+    """Return how the run ended, if the condition Finished says that it did."""
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "Finished" and condition["status"] == "True":
+            phase = status.get("phase", "")
+            outcome = phase.lower() if phase in ("Complete", "Cancelled") else "failed"
+            return Ended(outcome, condition["reason"], condition["message"], status.get("exitCode"))
+    return None

@@ -1,0 +1,214 @@
+"""From a run's events to what the user gets: a result, an exception, TaskResults, printed output.
+
+This is where bytes from the bucket are unpickled: only after the ledger's chain was checked
+(`shoal.ledger`) or, for results that lie beside it, their digest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import pickle
+import sys
+import traceback
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+from shoal.errors import (
+    CommandFailedException,
+    LedgerTampered,
+    RunMapTasksFailedException,
+    ShoalException,
+    TaskException,
+    job_failed,
+)
+from shoal.ledger import Entry, Terminal
+from shoal.machinery import Accepted, Ended, Event, Output, Printed, Run
+from shoal.results import JobCompletion, TaskResult
+from shoal.worker.records import ERROR, EXIT, JSON, PICKLE, SUCCEEDED, Record
+
+FETCHES = 8
+"""Results beside the ledger that are read at the same time."""
+
+UNPICKLABLE_HERE = "RESULT_CANNOT_BE_UNPICKLED"
+BY_TASKS = ("TaskFailed", "CommandFailed")
+"""Reasons of a run's end that its tasks' own records explain better."""
+
+
+async def single(run: Run, *, logs: bool) -> Any:
+    """Wait for a function or a command; return its result or JobCompletion, or raise."""
+    record, end, terminal = None, None, None
+    async with aclosing(run.events(logs=logs)) as events:
+        async for event in events:
+            if isinstance(event, Accepted):
+                record = next(iter(event.entry.records), record)
+                terminal = event.entry.terminal or terminal
+            elif isinstance(event, Printed):
+                show(event.outputs)
+            elif isinstance(event, Ended):
+                end = event
+    if run.kind == "command":
+        return _completion(run, record and await _task(run, record), end, terminal)
+    if record is None:
+        raise failure(run, end, terminal)
+    return (await _task(run, record)).result_or_raise()
+
+
+async def tasks(
+    run: Run, *, logs: bool, observe: Callable[[Event], None] | None = None
+) -> AsyncGenerator[TaskResult[Any], None]:
+    """Yield each task's outcome as it becomes durable; raise if the run ended without all."""
+    end, terminal, seen = None, None, 0
+    async with aclosing(run.events(logs=logs)) as events:
+        async for event in events:
+            if observe:
+                observe(event)
+            if isinstance(event, Accepted):
+                terminal = event.entry.terminal or terminal
+                async for task in _of_entry(run, event.entry):
+                    seen += 1
+                    yield task
+            elif isinstance(event, Printed):
+                show(event.outputs, prefixed=True)
+            elif isinstance(event, Ended):
+                end = event
+    if seen < run.total:
+        raise failure(run, end, terminal)
+
+
+async def whole(
+    run: Run, *, logs: bool, observe: Callable[[Event], None] | None = None
+) -> list[Any]:
+    """Wait for a map; return its results in the items' order, or raise with all there are."""
+    results: list[Any] = [None] * run.total
+    failed: list[TaskResult[Any]] = []
+    async with aclosing(tasks(run, logs=logs, observe=observe)) as outcomes:
+        async for task in outcomes:
+            if task.is_success:
+                results[task.task_id] = task.result
+            else:
+                failed.append(task)
+    if failed:
+        raise RunMapTasksFailedException(results, sorted(failed, key=lambda task: task.task_id))
+    return results
+
+
+def failure(run: Run, end: Ended | None, terminal: Terminal | None) -> ShoalException:
+    """Return the exception for a run that ended without a result."""
+    if terminal is not None and terminal.error:
+        return TaskException(*terminal.error)
+    reason = end.reason if end else "Failed"
+    message = (end and end.message) or (terminal and terminal.message) or "it ended"
+    if run.full_name not in message:
+        message = f"{run.full_name}: {message}"
+    return job_failed(reason, message)
+
+
+def show(outputs: object, *, prefixed: bool = False) -> None:
+    """Print what tasks printed; with a map's prefix, line by line."""
+    for output in outputs if isinstance(outputs, list | tuple) else ():
+        text = output.text.decode(errors="replace")
+        if prefixed:
+            text = with_prefix(output, text)
+        sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def with_prefix(output: Output, text: str) -> str:
+    """Return the text with the task's index before each line."""
+    lines = text.splitlines()
+    return "".join(f"[task {output.index}] {line}\n" for line in lines)
+
+
+async def _of_entry(run: Run, entry: Entry) -> AsyncGenerator[TaskResult[Any], None]:
+    """Yield an entry's tasks in their order; results that lie beside it are fetched ahead."""
+    records = list(entry.records)
+    for start in range(0, len(records), FETCHES):
+        part = records[start : start + FETCHES]
+        if any(record.ref for record in part):
+            data = await asyncio.gather(*(_bytes(run, record) for record in part))
+        else:
+            data = [record.data for record in part]
+        for position, (record, raw) in enumerate(zip(part, data, strict=True), start):
+            pod, node = entry.pod_of(position) if entry.pods else ("", "")
+            yield decoded(run, record, raw, pod, node)
+
+
+async def _task(run: Run, record: Record) -> TaskResult[Any]:
+    return decoded(run, record, await _bytes(run, record))
+
+
+async def _bytes(run: Run, record: Record) -> bytes | memoryview:
+    """Return the result's bytes, from beside the ledger only if their digest is right."""
+    if record.ref is None:
+        return record.data
+    data = await run.fetch(record.ref.key)
+    if hashlib.sha256(data).hexdigest() != record.ref.sha256:
+        raise LedgerTampered(
+            f"{run.full_name}: {record.ref.key} is not what the worker wrote (its digest differs "
+            "from the ledger's); it was not unpickled"
+        )
+    return data
+
+
+def decoded(
+    run: Run, record: Record, data: bytes | memoryview, pod: str = "", node: str = ""
+) -> TaskResult[Any]:
+    """Return the record as users see it."""
+    state, result, error = record.state, None, None
+    if record.state == SUCCEEDED and record.encoding in (PICKLE, JSON):
+        try:
+            result = pickle.loads(data) if record.encoding == PICKLE else json.loads(bytes(data))
+        except Exception as cause:
+            state, result = UNPICKLABLE_HERE, bytes(data)
+            error = _not_here(cause)
+    elif record.encoding == EXIT:
+        result = json.loads(bytes(data))
+        if record.state != SUCCEEDED and run.kind != "command":
+            error = ("", f"Non-zero return code: {result['returnCode']}", result["lastLines"])
+    elif record.encoding == ERROR:
+        type_, message, text = json.loads(bytes(data))
+        error = (type_, message, text)
+    else:
+        error = (record.state, bytes(data).decode(errors="replace"), "")
+    return TaskResult(
+        task_id=record.task,
+        is_success=state == SUCCEEDED,
+        state=state,
+        result=result,
+        exception=error,
+        attempt=record.attempt,
+        log_file_name=f"{run.full_name}/logs",
+        pod=pod,
+        node=node,
+    )
+
+
+def _not_here(cause: Exception) -> tuple[str, str, str]:
+    message = (
+        f"the result arrived, but can't be unpickled here: {cause}. Install what it needs on this "
+        "machine, or return something simpler; its bytes are in `.result`"
+    )
+    return type(cause).__name__, message, "".join(traceback.format_exception(cause))
+
+
+def _completion(
+    run: Run, task: TaskResult[Any] | None, end: Ended | None, terminal: Terminal | None
+) -> JobCompletion[None]:
+    """Return how a command ended, or raise CommandFailedException with its last lines."""
+    code, last_lines = end.exit_code if end else None, ""
+    if task is not None and task.exception is not None:
+        raise TaskException(*task.exception)
+    if task is not None and task.result is not None:
+        code, last_lines = task.result["returnCode"], task.result.get("lastLines", "")
+    if code is None or (code == 0 and end and end.outcome != "complete"):
+        raise failure(run, end, terminal)
+    if code != 0:
+        if not last_lines and end and end.reason in BY_TASKS:
+            last_lines = end.message
+        raise CommandFailedException(code, last_lines, run.full_name)
+    address = "localhost" if run.full_name.startswith("local/") else "kubernetes"
+    log = f"{run.full_name}/logs" if task is not None else ""
+    return JobCompletion(None, 0, SUCCEEDED, log, address)

@@ -1,0 +1,63 @@
+"""A map's progress bar (tqdm), in terminals and notebooks; nothing where nobody looks.
+
+SHOAL_PROGRESS=0 turns it off, SHOAL_PROGRESS=1 on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from shoal.machinery import Accepted, Event, Observed, Run
+
+
+@contextmanager
+def bar(run: Run) -> Iterator[ProgressBar | None]:
+    """Show a bar while the block runs, fed by `observe`; None where there is none to show."""
+    if not is_wanted():
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=run.total, desc=run.full_name, unit="task", file=sys.stderr) as shown:
+        yield ProgressBar(shown)
+
+
+class ProgressBar:
+    """Counts finished tasks, and says what is waited for as long as nothing runs."""
+
+    def __init__(self, shown: Any) -> None:
+        self._shown = shown
+        self._failed = 0
+
+    def observe(self, event: Event) -> None:
+        """Take an event of the run."""
+        if isinstance(event, Accepted):
+            records = event.entry.records
+            self._failed += sum(record.state != "SUCCEEDED" for record in records)
+            self._shown.update(len(records))
+        elif isinstance(event, Observed):
+            self._shown.set_postfix_str(self._says(event), refresh=True)
+
+    def _says(self, event: Observed) -> str:
+        failed = f"{self._failed} failed" if self._failed else ""
+        workers = event.status.get("workers") or {}
+        if "ready" in workers:
+            failed = f"{workers['ready']} workers{', ' if failed else ''}{failed}"
+        for condition in event.status.get("conditions", ()):
+            if condition["type"] == "WorkersReady" and condition["status"] == "False":
+                return ", ".join(part for part in (condition["reason"], failed) if part)
+        return failed
+
+
+def is_wanted() -> bool:
+    """Tell whether somebody looks: a terminal, or a notebook."""
+    said = os.environ.get("SHOAL_PROGRESS")
+    if said is not None:
+        return said not in ("0", "no", "false", "")
+    if "ipykernel" in sys.modules:
+        return True
+    return sys.stderr is not None and sys.stderr.isatty()
