@@ -124,7 +124,7 @@ class Dispatcher:
                 pool,
                 self._secret,
                 interval=self._interval,
-                on_change=lambda: self._on_change(spec.id),
+                on_change=lambda: self._changed(run),
                 on_work=lambda: self._pump(pool),
                 now=self._now,
             )
@@ -169,11 +169,15 @@ class Dispatcher:
             run.end(terminal)
             self._interrupt(run)
 
+    def _changed(self, run: Run) -> None:
+        self._on_change(run.spec.id)
+        if run.terminal is not None:
+            self._interrupt(run)
+
     def _interrupt(self, run: Run) -> None:
-        """Let waiting polls of the job's workers learn that it is over."""
-        for uid in run.workers:
-            session = self._sessions.get(uid)
-            if session is not None and session.is_waiting:
+        """Let waiting polls of the job's workers learn that it is over, to clean up after it."""
+        for session in self._sessions.values():
+            if run.spec.id in session.knows and session.is_waiting:
                 session.answer({"claims": [], "gone": [run.spec.id]})
 
     def set_parallelism(self, job: str, parallelism: int) -> None:
@@ -242,6 +246,7 @@ class Dispatcher:
         if session.is_waiting:  # its connection was lost: nobody hears the older poll
             session.answer({"claims": []})
         gone, missed = self._reconcile(session, message.get("held", ()))
+        gone += [job for job in session.knows if job not in gone and self._is_over(job)]
         if gone or missed:
             return {"claims": [], "gone": gone}
         session.waiting = waiting = asyncio.get_running_loop().create_future()
@@ -399,6 +404,10 @@ class Dispatcher:
                 run.heard_from(uid)
         return sorted(set(gone)), missed
 
+    def _is_over(self, job: str) -> bool:
+        run = self._runs.get(job)
+        return run.terminal is not None if run is not None else self._settled
+
     def _adopt(self, run: Run, session: Session, claim: Mapping[str, Any]) -> None:
         tasks = ranges.parse(claim["tasks"])
         run.adopt(claim["id"], session.identity.pod_uid, tasks, int(claim["attempt"]))
@@ -431,6 +440,7 @@ class Dispatcher:
     def _answer(self, session: Session, claim: Claim) -> dict[str, Any]:
         message: dict[str, Any] = {"claims": [claim.wire()]}
         if claim.job not in session.knows:
+            session.knows.add(claim.job)
             message["jobs"] = {claim.job: self.describe(session.identity, claim.job)}
         return message
 

@@ -142,6 +142,7 @@ class Agent:
         """Let the main thread drop jobs that are over. Any thread calls this."""
         for job in jobs:
             self._holdings.drop(job)
+            self._inputs.pop(job, None)
         with self._gone_lock:
             self._gone.extend(jobs)
         self._wake()

@@ -1,0 +1,396 @@
+"""The dispatcher, spoken to as workers and the operator speak to it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from memory_store import MemoryStore
+
+from shoal import ledger
+from shoal.dispatch import Dispatcher, JobSpec, PoolSettings, WorkerIdentity
+from shoal.errors import LedgerTampered, StorageUnavailable
+from shoal.ledger import Terminal
+from shoal.worker import ranges
+from shoal.worker.records import Record
+
+SECRET = b"k" * 32
+POOL = "pool"
+
+
+def spec(total: int = 4, **more: Any) -> JobSpec:
+    known: dict[str, Any] = {
+        "id": "j" * 24,
+        "uid": "uid",
+        "name": "mapjobs.shoal.dev/x",
+        "context": "cluster:uid",
+        "prefix": "c/n/jobs/j",
+        "kind": "map",
+        "total": total,
+        "parallelism": 2,
+        "backoff": 0.0,
+    }
+    return JobSpec(**{**known, **more})
+
+
+class Clock:
+    """Time that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Worker:
+    """A worker as far as the dispatcher sees it; it may lose answers, or die."""
+
+    def __init__(self, dispatcher: Dispatcher, uid: str) -> None:
+        self.dispatcher = dispatcher
+        self.identity = WorkerIdentity(
+            pod_uid=uid, pod=f"pod-{uid}", namespace="n", node="node-1", pool=POOL
+        )
+        self.held: dict[str, dict[str, Any]] = {}
+
+    async def poll(self, *, lose: bool = False, wait: float = 0.0) -> dict[str, Any]:
+        message = {"held": list(self.held.values()), "knows": [], "wait": wait}
+        answer = await self.dispatcher.poll(self.identity, message)
+        if not lose:
+            for claim in answer["claims"]:
+                self.held[claim["id"]] = dict(claim)
+        return answer
+
+    async def report(self, *states: str, most: int | None = None, **more: Any) -> dict[str, Any]:
+        """Report what is held, each task in the next of `states` (the last one repeats)."""
+        claim = next(iter(self.held.values()))
+        tasks = list(ranges.each(ranges.parse(claim["tasks"])))[:most]
+        turn = itertools.chain(
+            states or ("SUCCEEDED",), itertools.repeat((states or ("SUCCEEDED",))[-1])
+        )
+        outcomes = [
+            Record(task, claim["attempt"], state, "pickle", b"r%d" % task)
+            for task, state in zip(tasks, turn, strict=False)
+        ]
+        group = (claim["job"], claim["id"], outcomes, 0.001 * len(outcomes))
+        answer = await self.dispatcher.report(self.identity, more, [group])
+        left = list(ranges.each(ranges.parse(claim["tasks"])))[len(outcomes) :]
+        if left:
+            claim["tasks"] = ranges.of(left)
+        else:
+            del self.held[claim["id"]]
+        return answer
+
+    async def work(self) -> None:
+        """Poll and report until there is nothing to do."""
+        while (await self.poll())["claims"]:
+            await self.report()
+
+
+def make(store: MemoryStore | None = None) -> tuple[Dispatcher, MemoryStore, Clock]:
+    clock = Clock()
+    return (
+        Dispatcher(secret=SECRET, on_change=lambda job: None, now=clock),
+        store or MemoryStore(),
+        clock,
+    )
+
+
+def results(store: MemoryStore) -> dict[int, tuple[str, bytes]]:
+    """Return each task's outcome from the bucket; fail if one stands there twice."""
+    found: dict[int, tuple[str, bytes]] = {}
+    for key in sorted(key for key in store.objects if "/ledger/" in key):
+        for record in ledger.open_entry(store.objects[key]).records:
+            assert record.task not in found, f"task {record.task} stands in the ledger twice"
+            found[record.task] = (record.state, bytes(record.data))
+    return found
+
+
+def right(total: int) -> dict[int, tuple[str, bytes]]:
+    return {task: ("SUCCEEDED", b"r%d" % task) for task in range(total)}
+
+
+async def test_a_map_is_worked_off_and_its_end_stands_in_the_ledger() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(50), store, POOL, fresh=True)
+    await asyncio.gather(*(Worker(dispatcher, uid).work() for uid in "ab"))
+    view = dispatcher.job(spec().id)
+    assert view is not None
+    assert (view.succeeded, view.failed) == (50, 0)
+    assert view.terminal == Terminal("complete", "", "")
+    assert results(store) == right(50)
+
+
+async def test_a_single_result_and_the_end_are_one_object() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(1), store, POOL, fresh=True)
+    await Worker(dispatcher, "a").work()
+    assert len(store.objects) == 1
+
+
+async def test_a_report_is_answered_only_when_it_is_durable() -> None:
+    dispatcher, store, _ = make()
+    down = True
+    failed = asyncio.Event()
+
+    def trouble(verb: str, key: str) -> None:
+        if down:
+            failed.set()
+            raise StorageUnavailable("down")
+
+    store.trouble = trouble
+    await dispatcher.attach(spec(1), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    report = asyncio.create_task(worker.report())
+    await failed.wait()
+    assert not report.done()
+    assert dispatcher.job(spec().id).succeeded == 0  # type: ignore[union-attr]
+    assert dispatcher.job(spec().id).problem[0] == "StorageUnavailable"  # type: ignore[union-attr, index]
+    down = False
+    await report
+    assert dispatcher.job(spec().id).succeeded == 1  # type: ignore[union-attr]
+    assert dispatcher.job(spec().id).problem is None  # type: ignore[union-attr]
+
+
+async def test_a_lost_answer_of_the_bucket_doubles_nothing() -> None:
+    dispatcher, store, _ = make()
+    answers = iter(["after"])
+    store.trouble = lambda verb, key: next(answers, None) if verb == "create" else None
+    await dispatcher.attach(spec(3), store, POOL, fresh=True)
+    await Worker(dispatcher, "a").work()
+    assert results(store) == right(3)
+
+
+async def test_a_claim_that_never_arrived_is_handed_out_again() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(1), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    assert (await worker.poll(lose=True))["claims"]
+    assert not (await worker.poll(wait=60))["claims"], "answered at once, to ask again"
+    assert (await worker.poll(wait=60))["claims"]
+    await worker.report()
+    assert results(store) == right(1)
+
+
+async def test_the_tasks_of_a_pod_that_is_gone_go_to_another() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(20, max_disruptions=1), store, POOL, fresh=True)
+    lost, other = Worker(dispatcher, "a"), Worker(dispatcher, "b")
+    await lost.poll()
+    await lost.report(most=1)
+    waiting = asyncio.create_task(other.work())
+    dispatcher.worker_gone("a", "deleted")
+    await waiting
+    while not dispatcher.job(spec().id).terminal:  # type: ignore[union-attr]
+        await other.work()
+    assert results(store) == right(20)
+
+
+async def test_a_task_whose_workers_are_lost_too_often_fails_alone() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(3, max_disruptions=2), store, POOL, fresh=True)
+    for turn in range(3):
+        worker = Worker(dispatcher, f"lost-{turn}")
+        while 0 not in itertools.chain(
+            *(ranges.each(ranges.parse(claim["tasks"])) for claim in worker.held.values())
+        ):
+            if worker.held:
+                await worker.report()
+            await worker.poll(wait=1)
+        dispatcher.worker_gone(worker.identity.pod_uid, "evicted", running=0)
+        await asyncio.sleep(0.02)
+    await Worker(dispatcher, "last").work()
+    found = results(store)
+    assert found[0][0] == "WORKER_LOST"
+    assert b"lost 3 times, at last: evicted" in found[0][1]
+    assert {task: found[task] for task in (1, 2)} == {task: right(3)[task] for task in (1, 2)}
+
+
+async def test_a_failed_task_is_charged_before_it_is_tried_again() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(1, max_attempts=3), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    for attempt in (1, 2):
+        claim = (await worker.poll(wait=1))["claims"][0]
+        assert claim["attempt"] == attempt
+        await worker.report("PYTHON_EXCEPTION")
+        assert sum(b'"charges"' in raw for raw in store.objects.values()) == attempt
+    await worker.poll(wait=1)
+    await worker.report("PYTHON_EXCEPTION")
+    view = dispatcher.job(spec().id)
+    assert view is not None
+    assert view.terminal == Terminal("failed", "TaskFailed", "1 of 1 tasks failed")
+
+
+async def test_a_restart_loses_no_result_and_repeats_none() -> None:
+    first, store, _ = make()
+    await first.attach(spec(40, max_attempts=2), store, POOL, fresh=True)
+    worker = Worker(first, "a")
+    await worker.poll()
+    await worker.report("PYTHON_EXCEPTION", "SUCCEEDED", most=2)
+    before = results(store)
+    view = first.job(spec().id)
+    assert view is not None
+    await first.stop()
+
+    second, _, clock = make(store)
+    second.set_live(POOL, ["a", "b"])
+    await second.attach(
+        spec(40, max_attempts=2),
+        store,
+        POOL,
+        fresh=False,
+        length=view.ledger_length,
+        digest=view.ledger_digest,
+    )
+    other = Worker(second, "b")
+    assert not (await other.poll())["claims"], "worker a has not told what it holds"
+    worker.dispatcher = second
+    held = dict(worker.held)
+    await worker.poll()
+    assert set(held) <= set(worker.held)
+    for each in (worker, other):
+        while each.held:
+            await each.report()
+        await each.work()
+    clock.now += 60
+    await other.work()
+    found = results(store)
+    assert found == right(40)
+    assert before.items() <= found.items()
+
+
+async def test_after_a_restart_a_silent_worker_is_waited_for_only_so_long() -> None:
+    first, store, _ = make()
+    await first.attach(spec(2), store, POOL, fresh=True)
+    await first.stop()
+    second, _, clock = make(store)
+    second.set_live(POOL, ["silent"])
+    await second.attach(spec(2), store, POOL, fresh=False)
+    worker = Worker(second, "b")
+    assert not (await worker.poll())["claims"]
+    clock.now += 60
+    await worker.work()
+    assert results(store) == right(2)
+
+
+async def test_two_dispatchers_never_fork_a_ledger() -> None:
+    one, store, _ = make()
+    two, _, _ = make(store)
+    for dispatcher in (one, two):
+        await dispatcher.attach(spec(2), store, POOL, fresh=True)
+    first, second = Worker(one, "a"), Worker(two, "b")
+    await first.poll()
+    await second.poll()
+    await first.report(most=1)
+    with pytest.raises(Exception, match="written by somebody else"):
+        await second.report("PYTHON_EXCEPTION", most=1)
+    assert two.job(spec().id).problem[0] == "IdInUse"  # type: ignore[union-attr, index]
+    assert len(store.objects) == 1
+
+
+@pytest.mark.parametrize("attack", ["forged entry", "shorter than the status", "changed"])
+async def test_a_ledger_that_was_tampered_with_is_not_recovered(attack: str) -> None:
+    first, store, _ = make()
+    await first.attach(spec(2), store, POOL, fresh=True)
+    worker = Worker(first, "a")
+    await worker.poll()
+    await worker.report(most=1)
+    view = first.job(spec().id)
+    assert view is not None
+    length, digest = view.ledger_length, view.ledger_digest
+    key = ledger.key(spec().prefix, length - 1)
+    if attack == "forged entry":
+        forged = ledger.Entry(n=length, prev=digest, terminal=Terminal("complete", "", ""))
+        store.objects[ledger.key(spec().prefix, length)] = ledger.seal(forged, "cluster:uid", b"?")
+    elif attack == "changed":
+        store.objects[key] = store.objects[key].replace(b"r0", b"R0")
+    else:
+        del store.objects[key]
+    second, _, _ = make(store)
+    with pytest.raises(LedgerTampered):
+        await second.attach(spec(2), store, POOL, fresh=False, length=length, digest=digest)
+
+
+async def test_a_cancelled_job_hands_out_nothing_more_and_its_workers_are_told() -> None:
+    dispatcher, store, _ = make()
+    dispatcher.settle()
+    await dispatcher.attach(spec(9), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    dispatcher.finish(spec().id, Terminal("cancelled", "Cancelled", "by the user"))
+    while dispatcher.job(spec().id).terminal is None:  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+    assert (await worker.poll())["gone"] == [spec().id]
+    assert (await worker.report())["gone"] == [spec().id]
+    assert results(store) == {}
+
+
+async def test_no_more_workers_than_parallelism_get_tasks() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(100, parallelism=2), store, POOL, fresh=True)
+    workers = [Worker(dispatcher, uid) for uid in "abc"]
+    for worker in workers:
+        await worker.poll()
+    assert [bool(worker.held) for worker in workers] == [True, True, False]
+    dispatcher.set_parallelism(spec().id, 3)
+    assert (await workers[2].poll())["claims"]
+
+
+async def test_two_jobs_share_a_pools_workers() -> None:
+    dispatcher, store, _ = make()
+    jobs = [spec(10, id=letter * 24, prefix=f"p/{letter}") for letter in "xy"]
+    for job in jobs:
+        await dispatcher.attach(job, store, POOL, fresh=True)
+    workers = [Worker(dispatcher, uid) for uid in "ab"]
+    claims = [(await worker.poll())["claims"][0]["job"] for worker in workers]
+    assert claims == [job.id for job in jobs]
+
+
+async def test_a_worker_of_another_pool_gets_and_changes_nothing() -> None:
+    dispatcher, store, _ = make()
+    dispatcher.settle()
+    await dispatcher.attach(spec(1), store, "somebody else's", fresh=True)
+    worker = Worker(dispatcher, "a")
+    assert not (await worker.poll())["claims"]
+    worker.held["c"] = {"id": "c", "job": spec().id, "attempt": 1, "tasks": [(0, 1)]}
+    assert (await worker.report())["gone"] == [spec().id]
+    assert dispatcher.url_for_result(worker.identity, spec().id) is None
+    assert dispatcher.describe(worker.identity, spec().id) is None
+    fatal = {"job": spec().id, "reason": "TaskFailed", "message": "!", "error": None}
+    await dispatcher.report(worker.identity, {"fatal": fatal}, [])
+    assert dispatcher.job(spec().id).terminal is None  # type: ignore[union-attr]
+    assert store.objects == {}
+
+
+async def test_idle_workers_leave_but_for_the_pools_minimum() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.set_pool(POOL, PoolSettings(idle_seconds=300, min_workers=1))
+    workers = [Worker(dispatcher, uid) for uid in "abc"]
+    for worker in workers:
+        await worker.poll()
+        clock.now += 1
+    clock.now += 299
+    for worker in workers:  # they have been heard of since, but had nothing to do
+        await worker.poll()
+    dispatcher._let_idle_workers_go(clock.now)
+    answers = [await worker.poll() for worker in workers]
+    assert [answer.get("exit", False) for answer in answers] == [True, True, False]
+
+
+async def test_a_job_that_cannot_run_anywhere_ends_at_once_with_its_reason() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(1000), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    error = ["ModuleNotFoundError", "No module named 'numpy'", "Traceback"]
+    fatal = {"job": spec().id, "reason": "TaskFailed", "message": "no numpy", "error": error}
+    await dispatcher.report(worker.identity, {"fatal": fatal}, [])
+    while dispatcher.job(spec().id).terminal is None:  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+    view = dispatcher.job(spec().id)
+    assert view is not None
+    assert view.terminal == Terminal("failed", "TaskFailed", "no numpy", tuple(error))  # type: ignore[arg-type]
