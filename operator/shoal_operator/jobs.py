@@ -111,10 +111,11 @@ class JobKeeper:
         if job.finished or job.deleting:
             await self._close(job)
             return 0.0
-        self.expect(uid, fresh=False)
+        if uid not in self.runs:
+            self.expect(uid, fresh=False)
         run = self.runs[uid]
-        if job.status.get("startTime"):
-            run.accepted = seconds(job.status["startTime"])
+        if run.resolution is None and job.status.get("startTime"):
+            run.accepted = seconds(job.status["startTime"])  # an operator before us took it
         resolution = self._resolve(job, run)
         wake = await self._act(job, run, resolution)
         return _earliest(wake, await self._tell_status(job, run))

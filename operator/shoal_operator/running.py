@@ -14,16 +14,17 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import kopf
 from aiohttp import web
 
+from shoal import bundle
 from shoal.dispatch import Dispatcher
 from shoal.dispatch import application as dispatch_application
 from shoal.errors import ApiError
 from shoal.kube import SERVICES, Client, connect
-from shoal.worker import bootstrap, bundle
+from shoal.worker import bootstrap
 
 from . import health as probes
 from .buckets import Buckets
@@ -91,6 +92,9 @@ async def _operate(
         clusterwide=not settings.watch_namespaces,
         namespaces=list(settings.watch_namespaces),
         standalone=True,
+        identity=cast(
+            Any, settings.instance
+        ),  # kopf would look up a user's name, and a Pod has none
         stop_flag=stop,
     )
     try:
