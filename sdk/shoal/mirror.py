@@ -238,7 +238,7 @@ def _walk(top: str) -> Iterator[str]:
 
 def _pack(files: Sequence[tuple[str, str]], folders: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name in folders:
             entry = zipfile.ZipInfo(f"{name}/", EPOCH)
             entry.external_attr = 0o40755 << 16 | 0x10

@@ -1,0 +1,96 @@
+"""An event loop in a thread of its own, for `shoal.blocking`.
+
+It works where another loop is running already, as in a notebook's cells. What is printed there
+appears where the caller is, since the caller's context (in which notebooks keep the current cell)
+goes along. The thread ends with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextvars
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_thread: threading.Thread | None = None
+
+INTERRUPT_SECONDS = 10.0
+"""How long an interrupted call may take to cancel what it waits for."""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run the coroutine and return what it returns; Ctrl-C cancels it."""
+    loop = _running()
+    if threading.current_thread() is _thread:
+        work.close()
+        raise RuntimeError("shoal.blocking was called from its own event loop: use `await`")
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    context = contextvars.copy_context()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def pass_on() -> None:
+        try:
+            future.set_result(await work)
+        except BaseException as error:
+            future.set_exception(error)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+
+    def start() -> None:
+        tasks.append(loop.create_task(pass_on(), context=context))
+
+    loop.call_soon_threadsafe(start)
+    try:
+        return future.result()
+    except BaseException:
+        if not future.done():
+            loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            concurrent.futures.wait([future], INTERRUPT_SECONDS)
+        raise
+
+
+def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
+    """Yield what the asynchronous generator yields; stopping early closes it."""
+    try:
+        while True:
+            try:
+                yield run(_next(items))
+            except StopAsyncIteration:
+                return
+    finally:
+        run(items.aclose())
+
+
+async def _next(items: AsyncGenerator[T, None]) -> T:
+    return await anext(items)
+
+
+def _running() -> asyncio.AbstractEventLoop:
+    global _loop, _thread
+    with _lock:
+        if _loop is None or _thread is None or not _thread.is_alive():
+            _loop = asyncio.new_event_loop()
+            _thread = threading.Thread(target=_loop.run_forever, name="shoal", daemon=True)
+            _thread.start()
+            atexit.register(_stop, _loop, _thread)
+        return _loop
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Close the connections that hang on the loop (`shoal.kube.shared`), and end it."""
+    if not thread.is_alive():
+        return  # the child of a fork has the loop, but not the thread
+    try:
+        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(5)
+    except concurrent.futures.TimeoutError:
+        return
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+    loop.close()
