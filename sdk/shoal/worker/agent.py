@@ -39,6 +39,10 @@ REFUSED_SECONDS = 60.0
 #: Pieces of claims that lie ready for the child; more are not fetched before.
 READY = 2
 
+#: With more tasks than this in a child's hands outcomes are gathered for a moment, in seconds.
+MANY = 8
+GATHER_SECONDS = 0.001
+
 _RETRIES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 Ready = tuple[JobInputs, Piece]
@@ -169,6 +173,8 @@ class Agent:
             for key, _ in self._selector.select(1.0):
                 if key.fileobj == self._wake_in:
                     os.read(self._wake_in, 1 << 12)
+            if self._child is not None and len(self._child.fed) > MANY:
+                time.sleep(GATHER_SECONDS)  # many short outcomes are cheaper to read together
             self._hear_zygote()
             self._drop_gone()
             self._serve_child()

@@ -8,6 +8,7 @@ numbers: a column in which all values are equal is sent as that one value.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, repeat
 from typing import Any, NamedTuple
 
 from . import ranges
@@ -96,12 +97,7 @@ def decode(columns: dict[str, Any], data: bytes | memoryview) -> Iterable[Record
     states = _values(columns["state"], count)
     encodings = _values(columns["encoding"], count)
     view = memoryview(data)
-    records = []
-    start = 0
-    for n in range(count):
-        stop = start + sizes[n]
-        records.append(
-            Record(indexes[n], attempts[n], states[n], encodings[n], view[start:stop], refs.get(n))
-        )
-        start = stop
-    return records
+    stops = list(accumulate(sizes))
+    pieces = [view[stop - size : stop] for stop, size in zip(stops, sizes)]
+    references = map(refs.get, range(count)) if refs else repeat(None)
+    return list(map(Record, indexes, attempts, states, encodings, pieces, references))
