@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .buckets import Buckets
 from .cache import Cache
+from .discovery import Claims
 from .events import Recorder
 from .identity import Identity
 from .pods import Worker
@@ -26,6 +27,7 @@ class Context:
     settings: Settings
     api: Client
     cache: Cache
+    claims: Claims
     dispatcher: Dispatcher
     buckets: Buckets
     identity: Identity

@@ -189,6 +189,10 @@ class JobKeeper:
         except BucketProblem as error:
             return self._hold(job, run, error.problem, started=length > 0)
         except LedgerTampered as error:
+            if not await self._context.claims.look(job.namespace):
+                self._context.cache.drop(job.uid)  # another release serves it now
+                self._on_again(job.uid)
+                return 0.0
             reason = Reason.LEDGER_TAMPERED if length else Reason.ID_IN_USE
             run.outcome = Outcome("Failed", reason, str(error))
             return 0.0
@@ -321,9 +325,10 @@ class JobKeeper:
 
     async def _tell_status(self, job: CustomResource, run: Run) -> float:
         resolution = run.resolution
-        job = self._context.cache.get(job.uid) or job
-        if resolution is None or job.finished:
+        known = self._context.cache.get(job.uid)
+        if known is None or resolution is None or known.finished:
             return 0.0
+        job = known
         view = self._context.dispatcher.job(job.uid) if run.attached else None
         trouble, workers = self._workers(resolution)
         outcome = self._outcome(run, view)

@@ -18,6 +18,7 @@ from . import names
 from .cache import CustomResource
 from .context import Context
 from .deployments import DeploymentKeeper
+from .discovery import namespaces
 from .events import QUIET, Reason
 from .jobs import JobKeeper
 from .observe import PodFact, pod_fact
@@ -65,6 +66,8 @@ class Reconciler:
         selector = ",".join(
             f"{k}={v}" for k, v in names.ours(self._context.settings.instance).items()
         )
+        for name in await namespaces(self._context.api, self._context.settings):
+            await self._context.claims.look(name)
         for namespace in self._namespaces():
             found = await self._context.api.list(PODS, namespace, label_selector=selector)
             for body in found["items"]:
@@ -98,7 +101,8 @@ class Reconciler:
     def resource_seen(self, kind: str, body: Mapping[str, Any], *, created: bool) -> None:
         """A custom resource is there or changed; `created` if this is its beginning."""
         resource = CustomResource.of(kind, body)
-        if not self._context.settings.watches(resource.namespace):
+        claims = self._context.claims
+        if not claims.is_ours(resource.namespace):
             return
         unknown = self._context.cache.get(resource.uid) is None
         if not self._context.cache.put(resource):
@@ -110,12 +114,14 @@ class Reconciler:
             return
         if not resource.finished:
             self.jobs.expect(resource.uid, fresh=created and unknown)
+            if created and not claims.is_fresh(resource.namespace):
+                self.spawn(self._look_beside(resource.namespace))
         self.queue.mark((names.JOB, resource.uid))
 
     def resource_gone(self, kind: str, uid: str) -> CustomResource | None:
         """A custom resource was deleted."""
         known = self._context.cache.drop(uid)
-        key = (names.DEPLOYMENT if kind == names.DEPLOYMENT else names.JOB, uid)
+        key = (_queue_kind(kind), uid)
         self.queue.forget(key)
         self.queue.mark(key)
         if known is None:
@@ -125,6 +131,19 @@ class Reconciler:
         elif self.on_job_gone is not None:
             self.spawn(self.on_job_gone(known))
         return known
+
+    async def look(self, namespace: str) -> bool:
+        """See whether a namespace is ours; let go of its jobs if it is not any more."""
+        ours = await self._context.claims.look(namespace)
+        if not ours:
+            for resource in self._context.cache.resources(*KINDS):
+                if resource.namespace == namespace:
+                    self._context.cache.drop(resource.uid)
+                    self.queue.mark((_queue_kind(resource.kind), resource.uid))
+        return ours
+
+    async def _look_beside(self, namespace: str) -> None:
+        await self.look(namespace)
 
     def pod_seen(self, body: Mapping[str, Any]) -> None:
         """A Pod is there or changed."""
@@ -270,6 +289,10 @@ class Reconciler:
 
     def _namespaces(self) -> tuple[str | None, ...]:
         return self._context.settings.watch_namespaces or (None,)
+
+
+def _queue_kind(kind: str) -> str:
+    return names.DEPLOYMENT if kind == names.DEPLOYMENT else names.JOB
 
 
 def running_task(note: str) -> int | None:

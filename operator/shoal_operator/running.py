@@ -10,13 +10,11 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from typing import Any, cast
+from typing import Any
 
-import kopf
 from aiohttp import web
 
 from shoal import bundle
@@ -31,14 +29,15 @@ from .buckets import Buckets
 from .cache import Cache
 from .certificates import ROTATE_SECONDS, Authority, ensure_authority, renew, server_context
 from .context import Context
+from .discovery import Claims
 from .events import Recorder
-from .handlers import operator_settings, registry
 from .identity import Identity
 from .lease import Lease
 from .pods import Worker
 from .reconcile import Reconciler
 from .settings import Settings
 from .sweep import Sweeper
+from .watching import stop_on_signals, watch
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +48,7 @@ STALE_FACTOR = 5
 async def run(settings: Settings) -> None:
     """Run until a signal comes; raise LeaseLost when somebody else takes over."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop_on_signals(stop)
     health = probes.Health(stale_after=STALE_FACTOR * settings.sweep_seconds)
     state: dict[str, Reconciler] = {}
     probe_app = probes.application(health, lambda: _metrics(state.get("reconciler")))
@@ -86,34 +83,26 @@ async def _operate(
         context.dispatcher, authenticate=context.identity.authenticate, worker_zip=worker_zip
     )
     context.dispatcher.start()
-    watching = kopf.operator(
-        registry=registry(reconciler, health.beat),
-        settings=operator_settings(settings),
-        clusterwide=not settings.watch_namespaces,
-        namespaces=list(settings.watch_namespaces),
-        standalone=True,
-        identity=cast(
-            Any, settings.instance
-        ),  # kopf would look up a user's name, and a Pod has none
-        stop_flag=stop,
-    )
     try:
         async with _serving(app, settings.port, tls):
             reconciler.queue.open()
             health.ready = True
             logger.info("ready: dispatcher at %s", context.worker.dispatcher)
-            await _first(
-                stop.wait(),
-                watching,
-                lease.keep(),
-                sweeper.run(),
-                reconciler.settle_and_wait(),
-                _rotate(tls, authority, settings.server_name),
-            )
+            try:
+                await _first(
+                    stop.wait(),
+                    watch(reconciler, health, settings, stop),
+                    lease.keep(),
+                    sweeper.run(),
+                    reconciler.settle_and_wait(),
+                    _rotate(tls, authority, settings.server_name),
+                )
+            finally:
+                health.ready = False
+                await context.dispatcher.stop()  # answers the polls that wait
     finally:
         _ON_CHANGE.remove(reconciler.job_changed)
         await reconciler.close()
-        await context.dispatcher.stop()
         await context.buckets.close()
 
 
@@ -143,6 +132,7 @@ async def _context(
         settings=settings,
         api=api,
         cache=cache,
+        claims=Claims(api, settings),
         dispatcher=Dispatcher(secret=authority.mac_key, on_change=changed),
         buckets=Buckets(api, settings),
         identity=Identity(cache, keys, audience=settings.audience, mac_key=authority.mac_key),

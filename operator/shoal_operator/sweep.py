@@ -23,7 +23,7 @@ from . import names
 from .buckets import Bucket, BucketProblem, JobPlace
 from .cache import CustomResource
 from .context import Context
-from .discovery import announce, namespaces
+from .discovery import namespaces
 from .reconcile import KINDS, Reconciler
 from .resolve import Storage, default_storage, resolve
 from .status import finished_at
@@ -61,8 +61,7 @@ class Sweeper:
     async def once(self) -> None:
         """One sweep."""
         served = await namespaces(self._context.api, self._context.settings)
-        for namespace in served:
-            await announce(self._context.api, self._context.settings, namespace)
+        served = [name for name in served if await self._reconciler.look(name)]
         missed = await self._compare()
         await self._expire()
         self._swept(missed)
