@@ -114,7 +114,8 @@ async def _once(
                 for line in lines:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
-                        raise _status_error(json.dumps(event["object"]), 500, path)
+                        code = event["object"].get("code") or 500
+                        raise _status_error(json.dumps(event["object"]), code, path)
                     yield WatchEvent(event["type"], event["object"])
     except (aiohttp.ClientError, TimeoutError, OSError) as cause:
         words = str(cause) or "no answer in time"
