@@ -15,6 +15,7 @@ import pytest
 from shoal import crdgen
 
 CRDS = Path(crdgen.__file__).parents[2] / "crds"
+DEFINITIONS = [f"crd/{plural}.shoal.dev" for plural in ("jobs", "mapjobs", "deployments")]
 SHA = "ab" * 32
 ID = "k3x9" * 6
 NAMED = {"name": "math.gcd", "args": [12, 18]}
@@ -75,15 +76,28 @@ class Space:
         )
 
 
+def hand_over_to_helm() -> None:
+    """Let the chart upgrade definitions that it did not bring, as its README says."""
+    found = json.loads(well(kubectl("get", *DEFINITIONS, "-o", "json")))["items"]
+    for definition in found:
+        meta = definition["metadata"]
+        if "meta.helm.sh/release-name" not in meta.get("annotations", {}):
+            name = f"crd/{meta['name']}"
+            owner = ("release-name=shoal", "release-namespace=shoal-system")
+            well(kubectl("annotate", name, *(f"meta.helm.sh/{word}" for word in owner)))
+            well(kubectl("label", "--overwrite", name, "app.kubernetes.io/managed-by=Helm"))
+
+
 @pytest.fixture(scope="module")
 def space() -> Iterator[Space]:
     well(kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS)))
+    hand_over_to_helm()
     well(
         kubectl(
             "wait",
             "--for=condition=Established",
             "--timeout=30s",
-            *(f"crd/{plural}.shoal.dev" for plural in ("jobs", "mapjobs", "deployments")),
+            *DEFINITIONS,
         )
     )
     name = f"crds-{uuid.uuid4().hex[:8]}"

@@ -2,24 +2,21 @@
 {{- define "shoal.servedRules" -}}
 - apiGroups: [shoal.dev]
   resources: [jobs, mapjobs]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [get, list, watch, delete]
 # The deployment inside a job becomes an object of its own, which goes when nobody needs it.
 - apiGroups: [shoal.dev]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, delete]
 - apiGroups: [shoal.dev]
   resources: [jobs/status, mapjobs/status, deployments/status]
-  verbs: [get, patch, update]
+  verbs: [patch]
 # Owner references that block their owner's deletion, where the cluster checks them.
 - apiGroups: [shoal.dev]
   resources: [jobs/finalizers, mapjobs/finalizers, deployments/finalizers]
   verbs: [update]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [""]
-  resources: [pods/log]
-  verbs: [get]
+  verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
@@ -30,7 +27,7 @@
 - apiGroups: [""]
   resources: [configmaps]
   resourceNames: [shoal]
-  verbs: [get, patch, update, delete]
+  verbs: [get, patch, delete]
 {{- $secrets := concat .Values.storage.secretNames (list (include "shoal.userSecret" .)) | compact | uniq }}
 {{- with $secrets }}
 # Keys of buckets that jobs bring along (spec.storage.secretName); no other Secret.

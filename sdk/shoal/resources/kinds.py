@@ -29,11 +29,6 @@ class Kind:
         """Name of the CustomResourceDefinition, such as `jobs.shoal.dev`."""
         return f"{self.plural}.{GROUP}"
 
-    def path(self, namespace: str, name: str = "") -> str:
-        """Path of the collection or of one object at the API server."""
-        collection = f"/apis/{API_VERSION}/namespaces/{namespace}/{self.plural}"
-        return f"{collection}/{name}" if name else collection
-
 
 JOB = Kind("Job", "jobs", "job", ("sjob",))
 MAP_JOB = Kind("MapJob", "mapjobs", "mapjob", ("smap",))

@@ -1,13 +1,19 @@
-"""What Job, MapJob and Deployment share: the envelope, and the way to and from manifests."""
+"""What Job, MapJob and Deployment share: envelope, manifests, the way to a cluster and back.
+
+`apply`, `get` and `delete` import the Kubernetes machinery when they are called: who only builds
+manifests does not pay for it.
+"""
 
 from __future__ import annotations
 
+import os
+from types import ModuleType
 from typing import Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import Field
 
-from .kinds import API_VERSION, KINDS, Kind
+from .kinds import API_VERSION, GROUP, KINDS, VERSION, Kind
 from .metadata import Metadata
 from .model import Model
 from .rules import Rule
@@ -75,6 +81,61 @@ class Resource(Model):
         if not isinstance(data, dict):
             raise InvalidResource(cls.names.crd_name, [((), "the manifest is not a YAML object")])
         return cls.from_dict(data)
+
+    async def apply(
+        self, *, namespace: str | None = None, context: str | None = None, dry_run: bool = False
+    ) -> Self:
+        """Create or change it in the cluster (server-side apply) and return what stands there.
+
+        `namespace` defaults to metadata.namespace, then SHOAL_NAMESPACE, then "default"; `context`
+        to the kubeconfig's current one; `dry_run` asks the API server and changes nothing. With a
+        generateName in place of a name it is created anew. Raises shoal.errors.ApiError.
+        """
+        from shoal import kube
+
+        client, kind = await kube.shared(context), self._api(kube)
+        space = _namespace(namespace or self.metadata.namespace)
+        body = self.to_dict()
+        body.pop("status", None)
+        body["metadata"] = {
+            key: value for key, value in body.get("metadata", {}).items() if key in _WRITABLE
+        } | {"namespace": space}
+        if self.metadata.name is None:
+            found = await client.create(kind, body, space, dry_run=dry_run)
+        else:
+            found = await client.patch(
+                kind, self.metadata.name, body, space, style="apply", dry_run=dry_run
+            )
+        return self.from_dict(found)
+
+    @classmethod
+    async def get(
+        cls, name: str, *, namespace: str | None = None, context: str | None = None
+    ) -> Self:
+        """Read it from the cluster; raise shoal.errors.ApiError, status 404 if it is not there."""
+        from shoal import kube
+
+        client = await kube.shared(context)
+        return cls.from_dict(await client.get(cls._api(kube), name, _namespace(namespace)))
+
+    async def delete(self, *, namespace: str | None = None, context: str | None = None) -> None:
+        """Delete it from the cluster; one that is gone already is no error."""
+        from shoal import kube
+
+        client = await kube.shared(context)
+        space = _namespace(namespace or self.metadata.namespace)
+        await client.delete(self._api(kube), self.name, space)
+
+    @classmethod
+    def _api(cls, kube: ModuleType) -> Any:
+        return kube.Resource(GROUP, VERSION, cls.names.plural, cls.names.kind)
+
+
+_WRITABLE = ("name", "generateName", "labels", "annotations", "ownerReferences", "finalizers")
+
+
+def _namespace(chosen: str | None) -> str:
+    return chosen or os.environ.get("SHOAL_NAMESPACE") or "default"
 
 
 def resource_from_dict(data: dict[str, Any]) -> Resource:

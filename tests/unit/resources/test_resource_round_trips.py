@@ -138,5 +138,4 @@ def test_the_table_of_kinds_names_every_model() -> None:
     models: list[type[Resource]] = [Job, MapJob, Deployment]
     assert {m.names.kind: m.names for m in models} == KINDS
     assert full_name("MapJob", "x") == "mapjobs.shoal.dev/x"
-    assert KINDS["Job"].path("ns", "x") == "/apis/shoal.dev/v1alpha1/namespaces/ns/jobs/x"
     assert [kind.short_names for kind in KINDS.values()] == [("sjob",), ("smap",), ("sdep",)]
