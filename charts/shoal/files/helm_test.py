@@ -17,6 +17,7 @@ PATIENCE = 180
 
 
 def call(method, url, body=None):
+    """Send one request as the Pod's service account and return the decoded answer."""
     with open(f"{ACCOUNT}/token", encoding="ascii") as token:
         headers = {"Authorization": f"Bearer {token.read()}", "Content-Type": "application/json"}
     data = json.dumps(body).encode() if body else None
@@ -26,6 +27,7 @@ def call(method, url, body=None):
 
 
 def delete():
+    """Delete the job, if it is there, and wait until it is gone."""
     try:
         call("DELETE", f"{JOBS}/{NAME}")
         while True:
@@ -37,6 +39,7 @@ def delete():
 
 
 def main():
+    """Run the job to its end and return the exit code."""
     delete()
     call(
         "POST",
