@@ -3,12 +3,17 @@
 At its root lies the worker under a private name; under ``lib/`` lie cloudpickle and those modules
 of the SDK that a user's module touches when it is imported. ``lib/`` goes to the end of the path:
 an installed shoal or cloudpickle is used whole, or not at all.
+
+Beside each source lies its bytecode for the Python that builds the zip, in most installations also
+the workers': a new worker then compiles nothing. Another Python ignores it and takes the source.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
+import marshal
 import zipfile
 from collections.abc import Iterator
 from functools import cache
@@ -28,9 +33,11 @@ def build() -> tuple[bytes, str]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, path in sorted(_files()):
-            archive.writestr(zipfile.ZipInfo(name, _DATE), path.read_bytes(), zipfile.ZIP_DEFLATED)
-    data = buffer.getvalue()
-    return data, hashlib.sha256(data).hexdigest()
+            source = path.read_bytes()
+            for file, data in ((name, source), (f"{name}c", _compiled(name, source))):
+                archive.writestr(zipfile.ZipInfo(file, _DATE), data, zipfile.ZIP_DEFLATED)
+    built = buffer.getvalue()
+    return built, hashlib.sha256(built).hexdigest()
 
 
 def _files() -> Iterator[tuple[str, Path]]:
@@ -41,3 +48,10 @@ def _files() -> Iterator[tuple[str, Path]]:
         yield f"lib/shoal/{name}.py", here / f"{name}.py"
     for path in Path(cloudpickle.__file__).parent.glob("*.py"):
         yield f"lib/cloudpickle/{path.name}", path
+
+
+def _compiled(name: str, source: bytes) -> bytes:
+    """Return the module's bytecode file for this Python, valid without a look at the source."""
+    code = compile(source, name, "exec", dont_inherit=True, optimize=0)
+    unchecked = (0b01).to_bytes(4, "little") + importlib.util.source_hash(source)
+    return importlib.util.MAGIC_NUMBER + unchecked + marshal.dumps(code)

@@ -203,7 +203,7 @@ class Dispatcher:
         for run in list(self._runs.values()):
             for claim in [claim for claim in run.claims.values() if claim.worker == pod]:
                 run.take_back(claim, why, running=running, unknown=unknown)
-            run.heard_from(pod)
+            run.lost(pod)
 
     def retire(self, pod: str) -> None:
         """Let a worker exit as soon as it holds nothing."""
@@ -424,8 +424,7 @@ class Dispatcher:
             return
         if any(run.enough(uid) for run in own):
             return
-        others = [] if own else self._waiting_runs(session.identity.pool)
-        for run in own or others:
+        for run in own or self._waiting_runs(session.identity.pool):
             self._claims += 1
             claim = run.claim(f"{self._epoch}-{self._claims}", uid)
             if claim is not None:
@@ -435,7 +434,7 @@ class Dispatcher:
     def _waiting_runs(self, pool: str) -> list[Run]:
         """Return the pool's jobs that have tasks to hand out, the least served first."""
         runs = [run for run in self._runs.values() if run.pool == pool and run.claimable()]
-        return sorted(runs, key=lambda run: len(run.workers))
+        return sorted(runs, key=lambda run: run.size)
 
     def _answer(self, session: Session, claim: Claim) -> dict[str, Any]:
         message: dict[str, Any] = {"claims": [claim.wire()]}

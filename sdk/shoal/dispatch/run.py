@@ -48,6 +48,7 @@ class Run:
         self.spec, self.store, self.pool = spec, store, pool
         self.parallelism = spec.parallelism
         self.claims: dict[str, Claim] = {}
+        self._members: set[str] = set()
         self.held_until = 0.0
         self.awaited: set[str] = set()
         self.problem: tuple[str, str] | None = None
@@ -112,6 +113,11 @@ class Run:
         """After a restart: hand out nothing until each of `pods` told what it holds, or `until`."""
         self.held_until, self.awaited = until, set(pods)
 
+    def lost(self, pod: str) -> None:
+        """Note that a worker is gone, or does not say what it holds."""
+        self._members.discard(pod)
+        self.heard_from(pod)
+
     def heard_from(self, pod: str) -> None:
         """Note that a live worker has told what it holds."""
         if pod in self.awaited:
@@ -125,6 +131,11 @@ class Run:
     def workers(self) -> set[str]:
         """The uids of the Pods that hold a claim."""
         return {claim.worker for claim in self.claims.values()}
+
+    @property
+    def size(self) -> int:
+        """The number of workers that have begun with the job and are not done with it."""
+        return len(self._members)
 
     def claimable(self) -> int:
         """Return how many tasks could be claimed now."""
@@ -149,11 +160,18 @@ class Run:
         return min(self.parallelism, left)
 
     def claim(self, claim_id: str, worker: str) -> Claim | None:
-        """Hand tasks to a worker; None when there are none now, or enough workers have some."""
+        """Hand tasks to a worker; None when there are none now, or enough workers have some.
+
+        A worker that once got tasks stays a member of the job while it has any: the next claim is
+        kept for it rather than given to another, which would have to begin with the job.
+        """
         if not self.claimable():
+            if worker not in self.workers:
+                self._members.discard(worker)
             return None
-        others = self.workers - {worker}
+        others = self._members - {worker}
         if len(others) >= self.parallelism:
+            self._members.discard(worker)
             return None
         size = self._tasks.claim_size(max(1, min(self.parallelism, self.spec.total)), self._now())
         taken, attempt = self._tasks.claim(size, self._now())
@@ -161,6 +179,7 @@ class Run:
             return None
         claim = Claim(claim_id, self.spec.id, worker, attempt, taken)
         self.claims[claim_id] = claim
+        self._members.add(worker)
         return claim
 
     def enough(self, worker: str) -> bool:
@@ -180,6 +199,7 @@ class Run:
         self._tasks.withdraw(left)
         claim = Claim(claim_id, self.spec.id, worker, attempt, ranges.of(left))
         self.claims[claim_id] = claim
+        self._members.add(worker)
 
     def take_back(self, claim: Claim, why: str, *, running: int | None, unknown: bool) -> None:
         """Put a lost claim's tasks back in line.

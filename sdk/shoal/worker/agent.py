@@ -1,6 +1,7 @@
 """The agent: the worker's first process, between the dispatcher and the child that runs user code.
 
-Three threads, each with its own connection: `_poll` asks for claims and fetches their inputs, the
+What only some jobs need is imported when they need it: the time until a new Pod's first task is the
+product. Three threads, each with its own connection: `_poll` asks for claims and fetches their inputs, the
 outbox reports, and the main thread moves bytes to and from the child. The agent never unpickles
 anything of the user's.
 """
@@ -11,13 +12,10 @@ import os
 import queue
 import select
 import selectors
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
-import traceback
 from typing import Any, Callable
 
 from . import PROTOCOL, cgroup
@@ -325,6 +323,8 @@ class Agent:
         while self._asked:  # the spare one's pid is on its way, and must be spared
             select.select([self._zygote.socket], [], [])
             self._hear_zygote()
+        import shutil
+
         spared = [self._zygote.pid, self._spare.pid if self._spare is not None else 0]
         kill_strangers(child.pid, spared)
         for name in ("work", "tmp", "results"):
@@ -357,7 +357,7 @@ def _or_die(target: Callable[[], None]) -> None:
     try:
         target()
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
         os._exit(1)
 
@@ -379,7 +379,7 @@ def _say(text: str) -> None:
 
 def main() -> int:
     """Run a worker as the Pod's environment says; return the exit code."""
-    scratch = os.environ.get("SHOAL_SCRATCH") or tempfile.mkdtemp(prefix="shoal-")
+    scratch = os.environ["SHOAL_SCRATCH"]
     for name in ("work", "tmp", "results", "code"):
         os.makedirs(os.path.join(scratch, name), exist_ok=True)
     os.environ["TMPDIR"] = os.path.join(scratch, "tmp")

@@ -12,17 +12,14 @@ how anybody knows what was running when the kernel killed the whole container.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import json
 import mmap
 import os
 import pickle
 import struct
-import subprocess
 import sys
 import time
-import traceback
 from typing import Any, BinaryIO, Callable
 
 from . import frames, records
@@ -202,6 +199,8 @@ def _prepare(
 
 def _load(about: dict[str, Any], blobs: list[memoryview]) -> Callable[..., Any]:
     """Return the job's function; its module is imported with submissions refused."""
+    import importlib
+
     os.environ["SHOAL_IMPORTING"] = "1"
     try:
         if "blob" in about:
@@ -218,6 +217,8 @@ def _load(about: dict[str, Any], blobs: list[memoryview]) -> Callable[..., Any]:
 
 def _command(job: dict[str, Any], blobs: list[memoryview]) -> Outcome:
     """Run the command with our output; its last lines are kept for the error message."""
+    import subprocess
+
     environment = dict(os.environ)
     if job.get("context") is not None:
         path = os.path.join(job["directory"], ".shoal-context")
@@ -271,7 +272,9 @@ def _error(kind: type, message: str, trace: str) -> bytes:
 
 def _trace(error: BaseException) -> str:
     """Return the traceback without our own frames at its beginning."""
-    here = os.path.dirname(__file__)
+    import traceback
+
+    here = os.path.dirname(_trace.__code__.co_filename)
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(here):
         frame = frame.tb_next

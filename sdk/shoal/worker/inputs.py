@@ -7,12 +7,9 @@ the code) or which that object names (for each block of items).
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import shutil
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
@@ -121,7 +118,8 @@ class JobInputs:
 
     def pieces(self, claim: dict[str, Any]) -> Iterator[Piece]:
         """Yield the claim's tasks with their items, block by block."""
-        tasks, items = [], []  # type: List[int], List[Bytes]
+        tasks: list[int] = []
+        items: list[Bytes] = []
         for start, stop in ranges.parse(claim["tasks"]):
             task = start
             while task < stop:
@@ -170,6 +168,10 @@ class JobInputs:
         folder = os.path.join(self._scratch, "code", code["sha256"])
         if os.path.isdir(folder):
             return folder
+        import io
+        import shutil
+        import zipfile
+
         raw = self._fetch("code", "url")
         digest = hashlib.sha256(raw).hexdigest()
         if digest != code["sha256"]:

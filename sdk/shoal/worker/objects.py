@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import time
 from typing import IO
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -62,6 +61,8 @@ class Objects:
         parts = urlsplit(url)
         if parts.scheme == "file":
             target = unquote(parts.path)
+            import shutil
+
             os.makedirs(os.path.dirname(target), exist_ok=True)
             shutil.copyfile(path, target + ".part")
             os.replace(target + ".part", target)
