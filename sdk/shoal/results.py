@@ -23,7 +23,7 @@ class TaskResult(Generic[T]):
             RESULT_CANNOT_BE_UNPICKLED, the bytes.
         exception: where it failed, (type, message, traceback) as texts.
         attempt: 1 for the first attempt, 2 for the second, ...
-        log_file_name: where the job's output lies in the bucket.
+        log_file_name: the run that keeps the output, as in `shoal.attach(...).logs()`.
         pod, node: where the attempt ran, as far as known.
     """
 
@@ -52,7 +52,7 @@ class JobCompletion(Generic[T]):
         result: always None; a later version reads what the command leaves for it.
         return_code: the exit code, 0 here, since others raise CommandFailedException.
         process_state: SUCCEEDED.
-        log_file_name: where the output lies in the bucket; "" for a command that ran without one.
+        log_file_name: the run that keeps the output; "" for a command that ran without a bucket.
         public_address: "kubernetes" on a cluster, "localhost" on this machine.
     """
 

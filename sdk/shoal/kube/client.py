@@ -269,7 +269,11 @@ class Client:
     ) -> aiohttp.ClientResponse:
         """Send one request and return the open response, whatever its status (watches, logs)."""
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=100, ssl=self.login.tls or True)
+            connector = aiohttp.TCPConnector(
+                limit=0,  # a watch holds its connection: any limit would be a deadlock
+                ssl=self.login.tls or True,
+                keepalive_timeout=60,
+            )
             self._session = aiohttp.ClientSession(timeout=LIMITS, connector=connector)
         everything = dict(headers or {})
         if token := await self.login.authorization():
