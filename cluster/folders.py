@@ -33,7 +33,8 @@ class Folders:
 
     @property
     def bin(self) -> Path:
-        return self.cache / "bin"
+        """Programs; resolved, as ``/proc`` tells a program by its file and not by a link to it."""
+        return (self.cache / "bin").resolve()
 
     @property
     def images(self) -> Path:

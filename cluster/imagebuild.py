@@ -86,6 +86,7 @@ def _with_buildah(
     local = ["--pull-never", "--layers=false", "--format", "docker"]
     _buildah(folders, "build", *local, *volumes, "-t", tag, "-f", dockerfile, context)
     _buildah(folders, "push", tag, f"docker-archive:{target}:{tag}")
+    _buildah(folders, "rmi", tag)  # the archive is what is kept
 
 
 def _offer_bases(folders: Folders) -> None:

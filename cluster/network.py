@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import socket
 from pathlib import Path
 
 from cluster import commands, layout
@@ -45,7 +46,7 @@ def _bridge(name: str, hardware_address: str) -> None:
 
 
 def links() -> list[str]:
-    return sorted(path.name for path in Path("/sys/class/net").iterdir())
+    return sorted(name for _, name in socket.if_nameindex())
 
 
 def check_ranges_are_free(routes: list[dict[str, str]]) -> None:
