@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("images", help="list the images that the cluster brings")
     load = commands.add_parser("load", help="import image archives into both nodes")
     load.add_argument("archives", nargs="+", type=Path, metavar="IMAGE.tar")
-    image = commands.add_parser("build-image", help="build an image with docker or buildah, load it")
+    image = commands.add_parser(
+        "build-image", help="build an image with docker or buildah, load it"
+    )
     image.add_argument("--dockerfile", required=True, type=Path)
     image.add_argument("--context", required=True, type=Path)
     image.add_argument("--tag", required=True)

@@ -159,7 +159,8 @@ class Bringup:
         group = "rbac.authorization.k8s.io"
         verbs = ["list", "watch", "get"]
         rules = [
-            {"apiGroups": [api], "resources": names, "verbs": verbs} for api, names in rights.items()
+            {"apiGroups": [api], "resources": names, "verbs": verbs}
+            for api, names in rights.items()
         ]
         self._apply_rbac("clusterroles", {"rules": rules}, role)
         binding: dict[str, Any] = {

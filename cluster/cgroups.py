@@ -7,8 +7,6 @@ import signal
 import time
 from pathlib import Path
 
-from cluster import layout
-
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 

@@ -15,11 +15,13 @@ SYSTEM_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 def find(program: str) -> str | None:
+    """The program's path, or None where it is not on this machine."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_PATH])
     return shutil.which(program, path=path)
 
 
 def require(program: str, remedy: str) -> str:
+    """The program's path; raises MissingTool, which says the remedy."""
     found = find(program)
     if found is None:
         raise MissingTool(f"`{program}` is not on this machine: {remedy}")
@@ -27,7 +29,7 @@ def require(program: str, remedy: str) -> str:
 
 
 def run(
-    command: Sequence[str | Path],
+    command: Sequence[object],
     *,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
@@ -35,7 +37,7 @@ def run(
     check: bool = True,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end; stderr and stdout are both captured.
+    """Run to the end; words may be paths or numbers, stderr and stdout are both captured.
 
     Raises CommandFailed on a non-zero code, unless `check` is False.
     """
@@ -58,5 +60,6 @@ def run(
     return done
 
 
-def output(command: Sequence[str | Path], *, timeout: float | None = None) -> str:
+def output(command: Sequence[object], *, timeout: float | None = None) -> str:
+    """What the program printed; raises CommandFailed."""
     return run(command, timeout=timeout).stdout

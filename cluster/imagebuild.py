@@ -106,6 +106,7 @@ def _offer_bases(folders: Folders) -> None:
 
 def _buildah(folders: Folders, *words: str | Path) -> None:
     folders.buildah.mkdir(parents=True, exist_ok=True)
-    own = ["--root", folders.buildah / "storage", "--runroot", Path("/run") / f"{folders.mark}-buildah"]
+    runroot = Path("/run") / f"{folders.mark}-buildah"
+    own = ["--root", folders.buildah / "storage", "--runroot", runroot]
     environment = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
     commands.run(["buildah", *own, *words], environment=environment)

@@ -57,7 +57,9 @@ class Kind:
         absent = [tool for tool in binaries.tools() if commands.find(tool.name) is None]
         binaries.build(self.folders, absent)
         for image in images.table()[1:]:
-            if commands.run(["docker", "image", "inspect", image.reference], check=False).returncode:
+            if commands.run(
+                ["docker", "image", "inspect", image.reference], check=False
+            ).returncode:
                 with step(f"getting image {image.reference}"):
                     self._get(image)
 

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cluster import binaries, commands, layout
 from cluster.errors import ClusterError
@@ -65,8 +66,8 @@ class Named:
     def start_node(self, name: str) -> None:
         raise ClusterError(f"{name} belongs to a cluster that is not ours: not started")
 
-    def _nodes(self) -> list[dict]:  # type: ignore[type-arg]
+    def _nodes(self) -> list[dict[str, Any]]:
         kubectl = commands.find("kubectl") or str(self.folders.bin / "kubectl")
         ask = [kubectl, "--kubeconfig", self.kubeconfig, "get", "nodes", "-o", "json"]
-        items: list[dict] = json.loads(commands.output(ask, timeout=30))["items"]  # type: ignore[type-arg]
+        items: list[dict[str, Any]] = json.loads(commands.output(ask, timeout=30))["items"]
         return items

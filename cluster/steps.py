@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 
 def say(text: str) -> None:
+    """Print one line on stderr, at once."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -19,6 +19,17 @@ KUBELET_DEVICES = Path("/var/lib/kubelet/device-plugins")
 CONTAINER_LOGS = Path("/var/log/containers")
 CNI_RESULTS = Path("/var/lib/cni/results")
 SHIM_SOCKETS = Path("/run/containerd/s")
+#: kubelets first, so that they don't start again what is ended next; the store last.
+ENDING = (
+    "kubelet",
+    "containerd",
+    "kube-proxy",
+    "coredns",
+    "kube-scheduler",
+    "kube-controller-manager",
+    "kube-apiserver",
+    "etcd",
+)
 
 
 def sweep(folders: Folders) -> None:
@@ -29,7 +40,6 @@ def sweep(folders: Folders) -> None:
     check_alone(folders)
     pki = Pki(folders.pki)
     order = components.everything(folders, pki)
-    # kubelets first, so that they don't start again what is killed next; etcd last.
     for component in sorted(order, key=_ending):
         while processes.find(component) is not None:
             processes.stop(component, within=5)
@@ -61,9 +71,7 @@ def check_alone(folders: Folders) -> None:
 
 
 def _ending(component: Component) -> int:
-    order = ("kubelet", "containerd", "kube-proxy", "coredns", "kube-scheduler")
-    order += ("kube-controller-manager", "kube-apiserver", "etcd")
-    return order.index(component.name.split()[0])
+    return ENDING.index(component.name.split()[0])
 
 
 def clear_outside(folders: Folders) -> None:

@@ -87,7 +87,9 @@ def traces(machine: Machine) -> dict[str, list[str]]:
         "cgroups": cgroups,
         "settings": machine.run("sysctl", *settings).stdout.splitlines(),
         "run": [str(p) for p in Path("/run").glob(f"{mark}*")],
-        "cache": sorted(p.name for p in machine.cache.iterdir() if p.name in ("cluster", "kubeconfig")),
+        "cache": sorted(
+            p.name for p in machine.cache.iterdir() if p.name in ("cluster", "kubeconfig")
+        ),
     }
 
 
@@ -132,7 +134,9 @@ def test_pods_of_both_nodes_reach_each_other_and_services_by_name(machine: Machi
         own = f"{here}.{NAMESPACE}.svc"  # its short name is the Pod's own, in /etc/hosts
         for name in (address + ":8080", there, f"{there}.{NAMESPACE}.svc.cluster.local", own):
             assert fetch(machine, here, f"http://{name}/") == "200"
-    seen = machine.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://10.244.0.1:30900")
+    seen = machine.run(
+        "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://10.244.0.1:30900"
+    )
     assert seen.stdout == "200"
     assert "GET / HTTP/1.1" in machine.kubectl("logs", "-n", NAMESPACE, "two")
 
@@ -170,7 +174,9 @@ def test_a_root_pod_is_refused_where_pod_security_is_restricted(machine: Machine
 def test_packets_neither_leave_the_machine_nor_enter_it(machine: Machine) -> None:
     with hold() as outside:
         peer = str(outside)
-        machine.run("ip", "link", "add", "out0", "type", "veth", "peer", "name", "in0", "netns", peer)
+        machine.run(
+            "ip", "link", "add", "out0", "type", "veth", "peer", "name", "in0", "netns", peer
+        )
         machine.run("ip", "addr", "add", "198.51.100.1/24", "dev", "out0")
         machine.run("ip", "link", "set", "out0", "up")
 
