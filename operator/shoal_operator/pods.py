@@ -167,8 +167,9 @@ def mac_message(namespace: str, name: str, owner_uid: str, pool_hash: str) -> by
 
 def _resources(made: Template) -> dict[str, Any]:
     wanted = {"cpu": made.cpu, "memory": made.memory, "ephemeral-storage": made.ephemeral_storage}
-    sizes = {key: value for key, value in wanted.items() if value}
-    return {"requests": dict(sizes), "limits": dict(sizes)}
+    requests = {key: value for key, value in wanted.items() if value}
+    limits = {key: value for key, value in {**wanted, "cpu": made.cpu_limit}.items() if value}
+    return {"requests": requests, "limits": limits}
 
 
 def _variables(variables: Sequence[tuple[str, str]] | Mapping[str, str]) -> list[dict[str, Any]]:

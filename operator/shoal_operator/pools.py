@@ -25,6 +25,7 @@ class Template:
     pull_secrets: tuple[str, ...] = ()
     service_account: str = ""
     cpu: str = ""
+    cpu_limit: str = ""
     memory: str = ""
     ephemeral_storage: str = ""
     variables: tuple[tuple[str, str], ...] = ()
@@ -95,6 +96,7 @@ def template(
         pull_secrets=tuple(dict.fromkeys([*secrets, *settings.image_pull_secrets])),
         service_account=spec.get("serviceAccountName") or "",
         cpu=str(sized.get("cpu") or settings.worker_cpu),
+        cpu_limit=str(sized.get("cpu") or settings.worker_cpu_limit),
         memory=str(sized.get("memory") or settings.worker_memory),
         ephemeral_storage=str(sized.get("ephemeralStorage") or ""),
         variables=tuple(

@@ -77,8 +77,10 @@ class Settings:
     """Interval of the slow sweep that makes the operator level-triggered."""
     grace_seconds: float = 86400.0
     """Age, by the bucket's clock, at which inputs and code without a reference are deleted."""
-    worker_cpu: str = "500m"
-    """CPU of a worker whose job and Deployment ask for none."""
+    worker_cpu: str = "100m"
+    """CPU that a worker asks for whose job and Deployment ask for none."""
+    worker_cpu_limit: str = "2"
+    """The most CPU that such a worker gets: it starts and works fast where there is room."""
     worker_memory: str = "512Mi"
     """Memory of a worker whose job and Deployment ask for none."""
     operator_version: str = ""
@@ -119,7 +121,8 @@ class Settings:
             deployment_seconds=read.seconds("DEPLOYMENT_SECONDS", 300.0),
             sweep_seconds=read.seconds("SWEEP_SECONDS", 60.0),
             grace_seconds=read.seconds("GRACE_SECONDS", 86400.0),
-            worker_cpu=read.text("WORKER_CPU") or "500m",
+            worker_cpu=read.text("WORKER_CPU") or "100m",
+            worker_cpu_limit=read.text("WORKER_CPU_LIMIT") or "2",
             worker_memory=read.text("WORKER_MEMORY") or "512Mi",
             operator_version=__version__,
             log_level=(read.text("LOG_LEVEL") or "INFO").upper(),
