@@ -17,8 +17,13 @@ from .reconcile import Reconciler
 from .settings import Settings
 
 
-def registry(reconciler: Reconciler, beat: Callable[[], None]) -> kopf.OperatorRegistry:
-    """Handlers that feed `reconciler`; `beat` is called for each event."""
+def registry(
+    reconciler: Reconciler, beat: Callable[[], None], *, everywhere: bool
+) -> kopf.OperatorRegistry:
+    """Handlers that feed `reconciler`; `beat` is called for each event.
+
+    An operator that serves the namespaces of `everywhere` also learns of new ones.
+    """
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
@@ -46,6 +51,14 @@ def registry(reconciler: Reconciler, beat: Callable[[], None]) -> kopf.OperatorR
             reconciler.pod_gone(uid)
         else:
             reconciler.pod_seen(body)
+
+    if everywhere:
+
+        @kopf.on.event("", "v1", "namespaces", registry=made, id="Namespace")
+        async def namespace_seen(type: str | None, name: str, **_: Any) -> None:
+            beat()
+            if type == "ADDED" and not name.startswith("kube-"):
+                await reconciler.look(name)
 
     return made
 

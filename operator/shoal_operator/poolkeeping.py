@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from shoal.dispatch import PoolSettings, PoolView
@@ -23,7 +24,7 @@ from .observe import PodFact, pod_fact
 from .plan import CreatePods, DeletePod, PoolState, Retire, plan_pool
 from .pods import direct_pod, pod_name, worker_pod
 from .pools import Pool
-from .trouble import History, Trouble, end_of, is_stale, pool_trouble
+from .trouble import History, Trouble, end_of, is_stale, no_contact, pool_trouble
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +37,16 @@ class _Memory:
     history: History = field(default_factory=History)
     contacted: set[str] = field(default_factory=set)
     counted: set[str] = field(default_factory=set)
+    told: Trouble | None = None
 
 
 class PoolKeeper:
     """Keeps the Pods of every pool."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, on_news: Callable[[Pool], None]) -> None:
+        """`on_news` is told when a pool's trouble is another one, or over."""
         self._context = context
+        self._on_news = on_news
         self._memory: dict[str, _Memory] = {}
         self._number = 0
         self.created = 0
@@ -64,7 +68,6 @@ class PoolKeeper:
             memory.history if memory else History(),
             self._context.settings,
             image=pool.template.image,
-            up_since=self._context.up_since,
         )
 
     async def keep(self, pool: Pool, *, closing: bool = False) -> float:
@@ -97,6 +100,10 @@ class PoolKeeper:
                     await self.delete(uid)
                 case Retire(uid):
                     context.dispatcher.retire(uid)
+        trouble = self.trouble(pool)
+        if trouble != memory.told:
+            memory.told = trouble
+            self._on_news(pool)
         times = [plan.wake_at, memory.history.retry_at if view.wanted else 0.0]
         return min((at for at in times if at > now), default=0.0)
 
@@ -141,15 +148,16 @@ class PoolKeeper:
             stale = is_stale(
                 pod, view.connected, context.settings, now=now, up_since=context.up_since
             )
-            if (pod.ended and pod.exit_code != 0) or stale:
+            if stale and not view.connected:
+                memory.counted.add(pod.uid)
+                silent = no_contact(pod, context.settings, now)
+                history = replace(history, refused=silent, retry_at=now + 6 * REFUSED_PAUSE)
+            elif pod.ended and pod.exit_code != 0:
                 memory.counted.add(pod.uid)
                 count = history.early_ends + 1
-                text = end_of(pod) if pod.ended else f"Pod {pod.name} never reached the operator"
+                pause = min(30.0, 0.5 * 2.0**count)
                 history = replace(
-                    history,
-                    early_ends=count,
-                    last_end=text,
-                    retry_at=now + min(30.0, 0.5 * 2.0**count),
+                    history, early_ends=count, last_end=end_of(pod), retry_at=now + pause
                 )
         if idle:
             history = History()
@@ -205,6 +213,7 @@ class PoolKeeper:
         fact = self._cache.pod(uid)
         if fact is None or fact.deleting:
             return
+        logger.debug("deleting Pod %s of %s", fact.name, fact.namespace)
         try:
             await self._context.api.delete(PODS, fact.name, fact.namespace, uid=uid)
         except ApiError as error:

@@ -23,7 +23,7 @@ from .events import QUIET, Reason
 from .jobs import JobKeeper
 from .observe import PodFact, pod_fact
 from .poolkeeping import PoolKeeper
-from .pools import Pool
+from .pools import Pool, pool_key
 from .queueing import DirtyQueue
 from .statuswriting import StatusWriter
 from .trouble import gone_reason
@@ -44,7 +44,9 @@ class Reconciler:
         self._context = context
         self.queue: DirtyQueue[Key] = DirtyQueue(self._reconcile)
         self.writer = StatusWriter(context.api, context.cache)
-        self.pools = PoolKeeper(context)
+        self.pools = PoolKeeper(
+            context, on_news=lambda pool: self._mark_jobs(pool.namespace, pool.hash)
+        )
         self.jobs = JobKeeper(
             context,
             self.pools,
@@ -69,13 +71,13 @@ class Reconciler:
         for name in await namespaces(self._context.api, self._context.settings):
             await self._context.claims.look(name)
         for namespace in self._namespaces():
-            found = await self._context.api.list(PODS, namespace, label_selector=selector)
-            for body in found["items"]:
-                self.pod_seen(body)
             for kind, resource in KINDS.items():
                 listed = await self._context.api.list(resource, namespace)
                 for body in listed["items"]:
                     self.resource_seen(kind, body, created=False)
+            found = await self._context.api.list(PODS, namespace, label_selector=selector)
+            for body in found["items"]:
+                self.pod_seen(body)
 
     async def settle_and_wait(self) -> None:
         """Settle, then wait for ever."""
@@ -177,6 +179,11 @@ class Reconciler:
 
     async def _reconcile(self, key: Key) -> float:
         kind, uid = key
+        known = self._context.cache.get(uid)
+        if known is not None and _queue_kind(known.kind) != kind:
+            # A Pod came before its owner, so its owner's kind was a guess.
+            self.queue.mark((_queue_kind(known.kind), uid))
+            return 0.0
         if kind == names.DEPLOYMENT:
             return await self.deployments.reconcile(uid)
         self.writer.active = len(self.jobs.runs)
@@ -266,11 +273,18 @@ class Reconciler:
             names.DEPLOYMENT if owner is not None and owner.kind == names.DEPLOYMENT else names.JOB
         )
         self.queue.mark((kind, fact.owner_uid))
-        if kind == names.DEPLOYMENT:
-            for uid, run in self.jobs.runs.items():
-                pool = run.resolution.pool if run.resolution else None
-                if pool is not None and pool.hash == fact.pool and pool.namespace == fact.namespace:
-                    self.queue.mark((names.JOB, uid))
+        if (
+            kind == names.DEPLOYMENT
+            and self._context.dispatcher.pool(pool_key(fact.namespace, fact.pool)).wanted
+        ):
+            self._mark_jobs(fact.namespace, fact.pool)
+
+    def _mark_jobs(self, namespace: str, pool_hash: str) -> None:
+        """Mark the jobs of a pool."""
+        for uid, run in list(self.jobs.runs.items()):
+            pool = run.resolution.pool if run.resolution else None
+            if pool is not None and pool.hash == pool_hash and pool.namespace == namespace:
+                self.queue.mark((names.JOB, uid))
 
     def _mark_waiting(self, namespace: str, deployment: str) -> None:
         for uid, run in list(self.jobs.runs.items()):

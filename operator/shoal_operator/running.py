@@ -173,7 +173,7 @@ async def _rotate(tls: Any, authority: Authority, server_name: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _serving(app: web.Application, port: int, tls: Any = None) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
         await web.TCPSite(runner, None, port, ssl_context=tls).start()

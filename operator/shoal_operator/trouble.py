@@ -61,9 +61,8 @@ def pool_trouble(
     settings: Settings,
     *,
     image: str,
-    up_since: float,
 ) -> Trouble | None:
-    """The trouble of a pool, or None; `up_since` is when this operator began to listen."""
+    """The trouble of a pool, or None."""
     if history.refused is not None:
         return history.refused
     if history.early_ends >= EARLY_ENDS:
@@ -74,11 +73,7 @@ def pool_trouble(
             0.0,
         )
     alive = [pod for pod in pods if pod.alive]
-    found = [
-        pod_trouble(pod, settings, image=image, up_since=up_since)
-        for pod in alive
-        if pod.uid not in connected
-    ]
+    found = [pod_trouble(pod, settings, image=image) for pod in alive if pod.uid not in connected]
     troubles = [trouble for trouble in found if trouble is not None]
     if not troubles:
         return None
@@ -89,7 +84,7 @@ def pool_trouble(
     return Trouble(worst.reason, worst.message, max(d for d in deadlines if d is not None))
 
 
-def pod_trouble(pod: PodFact, settings: Settings, *, image: str, up_since: float) -> Trouble | None:
+def pod_trouble(pod: PodFact, settings: Settings, *, image: str) -> Trouble | None:
     """The trouble of one Pod that has not reached the operator."""
     if pod.waiting_reason == "InvalidImageName":
         return Trouble(Reason.IMAGE_PULL_FAILED, f"image {image!r} is no image name", 0.0)
@@ -107,16 +102,17 @@ def pod_trouble(pod: PodFact, settings: Settings, *, image: str, up_since: float
         )
     if pod.unschedulable:
         return Trouble(Reason.UNSCHEDULABLE, pod.unschedulable)
-    if pod.started:
-        since = max(pod.started, up_since)
-        return Trouble(
-            Reason.WORKER_NO_CONTACT,
-            f"Pod {pod.name} runs, but has not reached the operator within "
-            f"{settings.contact_seconds:g} s: see `kubectl logs -n {pod.namespace} {pod.name}`; "
-            "a NetworkPolicy may be in the way",
-            since + settings.contact_seconds,
-        )
     return None
+
+
+def no_contact(pod: PodFact, settings: Settings, now: float) -> Trouble:
+    """The trouble of a Pod that runs, but was not heard of in time."""
+    return Trouble(
+        Reason.WORKER_NO_CONTACT,
+        f"Pod {pod.name} runs, but has not reached the operator within "
+        f"{settings.contact_seconds:g} s: a NetworkPolicy may be in the way",
+        now,
+    )
 
 
 def is_stale(

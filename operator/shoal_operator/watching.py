@@ -33,7 +33,7 @@ async def watch(
 ) -> None:
     """Feed the reconciler from the cluster until one of kopf's tasks ends, which none should."""
     tasks = await kopf.spawn_tasks(
-        registry=registry(reconciler, health.beat),
+        registry=registry(reconciler, health.beat, everywhere=not settings.watch_namespaces),
         settings=operator_settings(settings),
         clusterwide=not settings.watch_namespaces,
         namespaces=list(settings.watch_namespaces),
