@@ -21,7 +21,8 @@ from shoal.dispatch.logbook import open_chunk
 from shoal.errors import ApiError, ConfigurationError, JobDeleted, NoOperator, ShoalException
 from shoal.hosts import Kubernetes
 from shoal.kube import JOBS, MAPJOBS, Client, Resource, WatchEvent, shared
-from shoal.ledger import GENESIS, LedgerReader
+from shoal.ledger import GENESIS
+from shoal.ledger_reader import LedgerReader
 from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed, Output, Printed
 from shoal.resources import Job, MapJob
 from shoal.storage import S3Storage

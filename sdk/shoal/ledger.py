@@ -6,18 +6,20 @@ names its predecessor's digest, so the status of the custom resource, which carr
 length and last digest, vouches for every byte; and each carries a MAC of the operator's, so that a
 restarted operator can trust entries that are newer than the status.
 
-The dispatcher writes entries (`shoal.dispatch.chain`); this module is their format, and the reader
-that the SDK follows a job with.
+A job of days has many small entries. So every `ROLL_UP` entries another one repeats the bytes of
+those since the roll-up before: who reads from the start walks from roll-up to roll-up.
+
+The dispatcher writes entries (`shoal.dispatch.chain`), `shoal.ledger_reader` reads them; this module
+is their format.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from shoal.errors import LedgerTampered
 from shoal.worker import frames
@@ -25,10 +27,10 @@ from shoal.worker.records import Record, decode, encode
 
 #: The digest that entry 0 names as its predecessor's.
 GENESIS = "0" * 64
-#: How many entries a reader fetches at the same time.
-READ_AHEAD = 8
-#: How many bytes of verified entries a reader holds before their turn.
-HELD_SIZE = 64 << 20
+#: After so many entries a roll-up follows ...
+ROLL_UP = 128
+#: ... unless they hold more bytes than this: then reading them one by one costs little more.
+ROLL_UP_SIZE = 8 << 20
 
 _MAC_SIZE = hashlib.sha256().digest_size
 
@@ -59,7 +61,16 @@ class Terminal:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One entry of the ledger, decoded. Results come in groups, one for each worker's report."""
+    """One entry of the ledger, decoded.
+
+    Attributes:
+        records: outcomes, in groups of which each came in one worker's report.
+        pods: (count, Pod, node) of each group.
+        logs: how many chunks of the log there were.
+        rolled: of a roll-up, the bytes of the entries before it, back to the roll-up before.
+        last_roll_up: number of the last roll-up before this entry, -1 where none is known.
+        digest: of the entry's own bytes, once it was read.
+    """
 
     n: int
     prev: str
@@ -68,6 +79,8 @@ class Entry:
     charges: Sequence[Charge] = ()
     terminal: Terminal | None = None
     logs: int = 0
+    rolled: Sequence[bytes] = ()
+    last_roll_up: int = -1
     digest: str = field(default="", compare=False)
 
     def pod_of(self, position: int) -> tuple[str, str]:
@@ -96,12 +109,14 @@ def seal(entry: Entry, context: str, secret: bytes) -> bytes:
         header["pods"] = [list(pod) for pod in entry.pods]
     if entry.charges:
         header["charges"] = [[charge.index, charge.kind] for charge in entry.charges]
+    if entry.last_roll_up >= 0:
+        header["rollUp"] = entry.last_roll_up
     if entry.logs:
         header["logs"] = entry.logs
     if entry.terminal:
         end = entry.terminal
         header["terminal"] = [end.outcome, end.reason, end.message, end.error]
-    body = frames.pack(header, [data])
+    body = frames.pack(header, [data, *entry.rolled])
     return body + _mac(body, context, secret)
 
 
@@ -137,6 +152,8 @@ def open_entry(raw: bytes) -> Entry:
             pods=[(int(count), pod, node) for count, pod, node in header.get("pods", ())],
             charges=[Charge(int(index), kind) for index, kind in header.get("charges", ())],
             logs=int(header.get("logs", 0)),
+            rolled=tuple(bytes(blob) for blob in blobs[1:]),
+            last_roll_up=int(header.get("rollUp", -1)),
             terminal=Terminal(end[0], end[1], end[2], tuple(end[3]) if end[3] else None)
             if end
             else None,
@@ -146,61 +163,24 @@ def open_entry(raw: bytes) -> Entry:
         raise LedgerTampered(f"an entry of the ledger cannot be read: {error}") from error
 
 
-class LedgerReader:
-    """Reads the entries that a status vouches for, as it grows.
+class Links(NamedTuple):
+    """What ties an entry to those before it."""
 
-    Keeps the position up to which it has read, so that each call reads only what is new, and gives
-    entries out only after their chain ended in the digest that the status names.
+    n: int
+    prev: str
+    rolled: list[bytes]
+    last_roll_up: int
+
+
+def links(raw: bytes) -> Links:
+    """Return what ties an entry to those before it, without decoding its results.
+
+    Raises:
+        LedgerTampered: the bytes are no entry.
     """
-
-    def __init__(self, get: Callable[[str], Awaitable[bytes]], prefix: str) -> None:
-        """`get` fetches an object by key; `prefix` is the job's part of the bucket."""
-        self._get = get
-        self._prefix = prefix
-        self.length = 0
-        self.digest = GENESIS
-
-    async def read(self, length: int, digest: str) -> AsyncIterator[Entry]:
-        """Yield the entries from the last position up to `length`, whose last digest is `digest`.
-
-        Raises:
-            LedgerTampered: an entry is missing, changed, or does not follow its predecessor.
-        """
-        if length < self.length:
-            raise LedgerTampered(
-                f"{self._prefix}: the ledger shrank from {self.length} to {length} entries"
-            )
-        known = await self._verify(length, digest)
-        for n in range(self.length, length):
-            expected, raw = known[n - length]
-            if raw is None:
-                raw = await self._get(key(self._prefix, n))
-                if digest_of(raw) != expected:
-                    raise LedgerTampered(f"{key(self._prefix, n)} changed while it was read")
-            yield open_entry(raw)
-            self.length, self.digest = n + 1, expected
-
-    async def _verify(self, length: int, digest: str) -> list[tuple[str, bytes | None]]:
-        """Return digest and bytes of each new entry after checking that they form a chain.
-
-        Bytes beyond `HELD_SIZE` are let go, and fetched again when their turn comes: what a reader
-        holds does not grow with the job.
-        """
-        known: list[tuple[str, bytes | None]] = []
-        previous, held = self.digest, 0
-        for start in range(self.length, length, READ_AHEAD):
-            stop = min(start + READ_AHEAD, length)
-            keys = [key(self._prefix, n) for n in range(start, stop)]
-            for n, raw in enumerate(await asyncio.gather(*map(self._get, keys)), start):
-                entry = open_entry(raw)
-                if entry.n != n or entry.prev != previous:
-                    raise LedgerTampered(f"{key(self._prefix, n)} does not follow entry {n - 1}")
-                previous = entry.digest
-                held += len(raw)
-                known.append((previous, raw if held <= HELD_SIZE else None))
-        if previous != digest:
-            raise LedgerTampered(
-                f"{self._prefix}: the status says that entry {length - 1} has the digest {digest}, "
-                f"the bucket's has {previous}"
-            )
-        return known
+    try:
+        header, blobs = frames.unpack(memoryview(raw)[:-_MAC_SIZE])
+        rolled = [bytes(blob) for blob in blobs[1:]]
+        return Links(int(header["n"]), str(header["prev"]), rolled, int(header.get("rollUp", -1)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerTampered(f"an entry of the ledger cannot be read: {error}") from error

@@ -21,7 +21,8 @@ from shoal.dispatch import CodeRef, Inputs, JobSpec, JobView
 from shoal.dispatch.logbook import key as log_key
 from shoal.dispatch.logbook import open_chunk
 from shoal.errors import ConfigurationError, JobDeleted, ObjectNotFound
-from shoal.ledger import LedgerReader, Terminal
+from shoal.ledger import Terminal
+from shoal.ledger_reader import LedgerReader
 from shoal.local_workers import LocalWorkers, engine
 from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed, Output, Printed
 from shoal.storage.file import FileStorage

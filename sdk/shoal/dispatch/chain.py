@@ -70,7 +70,11 @@ class LedgerWriter:
         self.length = 0
         self.digest = ledger.GENESIS
         self._batch: _Batch | None = None
+        self._in_flight: _Batch | None = None
         self._task: asyncio.Task[None] | None = None
+        # the bytes of the entries since the last roll-up, or since this writer began
+        self._unrolled: list[bytes] = []
+        self._last_roll_up = -1
         self._last = float("-inf")
         self.fenced = False
         self.closed = False
@@ -78,6 +82,7 @@ class LedgerWriter:
     def resume(self, length: int, digest: str) -> None:
         """Go on behind the entry whose digest is `digest`."""
         self.length, self.digest = length, digest
+        self._unrolled = []
 
     def add_results(self, records: list[Record], pod: str, node: str) -> asyncio.Future[None]:
         """Add outcomes that one worker reported; the future is done when they are durable."""
@@ -115,8 +120,6 @@ class LedgerWriter:
         """Stop writing; what was not durable is not acknowledged, and so not lost."""
         if self._task is not None:
             self._task.cancel()
-
-    _in_flight: _Batch | None = None
 
     def _open(self) -> _Batch:
         if self._batch is None:
@@ -164,12 +167,36 @@ class LedgerWriter:
             charges=batch.charges,
             terminal=batch.terminal,
             logs=self._logs_length(),
+            last_roll_up=self._last_roll_up,
         )
         raw = ledger.seal(entry, self._spec.context, self._secret)
-        await self._create(ledger.key(self._spec.prefix, entry.n), raw)
-        self.length, self.digest = entry.n + 1, ledger.digest_of(raw)
+        await self._append(raw)
         self._on_durable(entry)
         batch.done.set_result(None)
+        if batch.terminal is None:
+            await self._roll_up(raw)
+
+    async def _append(self, raw: bytes) -> None:
+        await self._create(ledger.key(self._spec.prefix, self.length), raw)
+        self.length, self.digest = self.length + 1, ledger.digest_of(raw)
+
+    async def _roll_up(self, raw: bytes) -> None:
+        """Repeat many small entries in one, for who reads the ledger from its start."""
+        self._unrolled.append(raw)
+        if len(self._unrolled) < ledger.ROLL_UP:
+            return
+        rolled, self._unrolled = self._unrolled, []
+        if sum(map(len, rolled)) <= ledger.ROLL_UP_SIZE:
+            entry = ledger.Entry(
+                n=self.length,
+                prev=self.digest,
+                rolled=rolled,
+                logs=self._logs_length(),
+                last_roll_up=self._last_roll_up,
+            )
+            self._last_roll_up = entry.n
+            await self._append(ledger.seal(entry, self._spec.context, self._secret))
+            self._on_durable(entry)
 
     async def _create(self, key: str, raw: bytes) -> None:
         """Create the entry, or find that it is there already; retry as long as it takes."""

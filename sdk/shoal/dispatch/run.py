@@ -20,6 +20,7 @@ from shoal.dispatch.model import JobSpec, JobStore, JobView, WorkerIdentity
 from shoal.dispatch.tasks import Tasks
 from shoal.errors import LedgerTampered, StorageError
 from shoal.ledger import Charge, Terminal
+from shoal.ledger_reader import LedgerReader
 from shoal.worker import ranges, records
 from shoal.worker.records import Record
 
@@ -86,21 +87,27 @@ class Run:
             LedgerTampered: the ledger is shorter than `length`, changed, or an entry is not ours.
             StorageError: the bucket cannot be read now.
         """
-        n, previous = 0, ledger.GENESIS
+        reader = LedgerReader(self._fetch, self.spec.prefix)
+        if length:
+            async for entry in reader.read(length, digest):
+                self._replay(entry)
+        n, previous = reader.length, reader.digest
         while (raw := await self.store.get(ledger.key(self.spec.prefix, n))) is not None:
             entry = ledger.open_entry(raw)
             if entry.n != n or entry.prev != previous:
                 raise LedgerTampered(f"{self.spec.name}: entry {n} does not follow its predecessor")
-            if n >= length and not ledger.is_authentic(raw, self.spec.context, self._secret):
+            if not ledger.is_authentic(raw, self.spec.context, self._secret):
                 raise LedgerTampered(f"{self.spec.name}: entry {n} was not written by the operator")
             previous = entry.digest
-            if n == length - 1 and previous != digest:
-                raise LedgerTampered(f"{self.spec.name}: entry {n} is not the one in the status")
             self._replay(entry)
             n += 1
-        if n < length:
-            raise LedgerTampered(f"{self.spec.name}: the ledger has {n} entries of {length}")
         self.chain.resume(n, previous)
+
+    async def _fetch(self, key: str) -> bytes:
+        raw = await self.store.get(key)
+        if raw is None:
+            raise LedgerTampered(f"{self.spec.name}: the status tells of {key}, it is not there")
+        return raw
 
     def _replay(self, entry: ledger.Entry) -> None:
         for charge in entry.charges:

@@ -263,6 +263,38 @@ async def test_a_restart_loses_no_result_and_repeats_none() -> None:
     assert before.items() <= found.items()
 
 
+async def test_a_long_job_is_rolled_up_and_recovered_in_few_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger, "ROLL_UP", 8)
+    first, store, _ = make()
+    await first.attach(spec(100), store, POOL, fresh=True)
+    worker = Worker(first, "a")
+    for _ in range(60):
+        if not worker.held:
+            await worker.poll()
+        await worker.report(most=1)
+    view = first.job(spec().id)
+    assert view is not None
+    await first.stop()
+    reads = 0
+
+    def count(verb: str, key: str) -> None:
+        nonlocal reads
+        reads += verb == "get"
+
+    store.trouble = count
+    second, _, _ = make(store)
+    await second.attach(
+        spec(100), store, POOL, fresh=False, length=view.ledger_length, digest=view.ledger_digest
+    )
+    assert view.ledger_length == 60 + 60 // 8
+    assert reads < 30
+    await Worker(second, "b").work()
+    assert second.job(spec().id).terminal == Terminal("complete", "", "")  # type: ignore[union-attr]
+    assert results(store) == right(100)
+
+
 async def test_after_a_restart_a_silent_worker_is_waited_for_only_so_long() -> None:
     first, store, _ = make()
     await first.attach(spec(2), store, POOL, fresh=True)

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from shoal import ledger
+from shoal import ledger, ledger_reader
 from shoal.errors import LedgerTampered
-from shoal.ledger import Charge, Entry, LedgerReader, Terminal
+from shoal.ledger import Charge, Entry, Terminal
+from shoal.ledger_reader import LedgerReader
 from shoal.worker.records import Record, Ref
 
 SECRET = b"s" * 32
@@ -20,10 +21,19 @@ def entry(n: int, prev: str, **more: object) -> Entry:
     return Entry(n=n, prev=prev, records=records, pods=[(1, "a", "n1"), (1, "b", "n2")], **more)  # type: ignore[arg-type]
 
 
-def chain(length: int) -> tuple[dict[str, bytes], str]:
+def chain(length: int, roll_up: int = 0) -> tuple[dict[str, bytes], str]:
     objects, digest = {}, ledger.GENESIS
+    since: list[bytes] = []
+    last = -1
     for n in range(length):
-        raw = ledger.seal(entry(n, digest), "me", SECRET)
+        if roll_up and len(since) == roll_up:
+            raw = ledger.seal(
+                Entry(n=n, prev=digest, rolled=since, last_roll_up=last), "me", SECRET
+            )
+            since, last = [], n
+        else:
+            raw = ledger.seal(entry(n, digest, last_roll_up=last), "me", SECRET)
+            since.append(raw)
         objects[ledger.key("p", n)] = raw
         digest = ledger.digest_of(raw)
     return objects, digest
@@ -69,9 +79,42 @@ async def test_a_reader_follows_as_the_ledger_grows() -> None:
 
 
 async def test_entries_too_many_to_hold_are_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "HELD_SIZE", 500)
+    monkeypatch.setattr(ledger_reader, "HELD_SIZE", 500)
     objects, digest = chain(30)
     assert [one.n async for one in reader(objects).read(30, digest)] == list(range(30))
+
+
+@pytest.mark.parametrize("start", [0, 1, 10, 11, 12, 25, 99, 100])
+@pytest.mark.parametrize("held", [1 << 20, 0])
+async def test_roll_ups_spare_most_of_the_way(
+    start: int, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_reader, "HELD_SIZE", held)
+    objects, digest = chain(100, roll_up=10)
+    asked: list[str] = []
+
+    async def get(key: str) -> bytes:
+        asked.append(key)
+        return objects[key]
+
+    following = LedgerReader(get, "p")
+    if start:
+        middle = ledger.digest_of(objects[ledger.key("p", start - 1)])
+        assert [one.n async for one in following.read(start, middle)] == list(range(start))
+    asked.clear()
+    assert [one.n async for one in following.read(100, digest)] == list(range(start, 100))
+    if not start and held:
+        assert len(set(asked)) < 25
+
+
+async def test_a_roll_up_that_repeats_other_bytes_is_not_believed() -> None:
+    objects, _ = chain(10)
+    digest = ledger.digest_of(objects[ledger.key("p", 9)])
+    lies = [raw.replace(b"two", b"TWO") for _, raw in sorted(objects.items())]
+    raw = ledger.seal(Entry(n=10, prev=digest, rolled=lies), "me", SECRET)
+    objects[ledger.key("p", 10)] = raw
+    with pytest.raises(LedgerTampered, match="rolls up other bytes"):
+        _ = [one async for one in reader(objects).read(11, ledger.digest_of(raw))]
 
 
 @pytest.mark.parametrize("attack", ["changed", "swapped", "shortened", "not an entry"])
