@@ -22,6 +22,7 @@ CHANGING = ("up", "down", "build", "images", "load", "build-image", "stop-node",
 
 
 def main(words: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
     arguments = parser().parse_args(words)
     places = folders.from_environment()
     try:
@@ -45,6 +46,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The commands and their arguments."""
     top = argparse.ArgumentParser(prog="python3 -m cluster", description="A cluster for Shoal.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="have a healthy cluster, starting what is missing")
@@ -68,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def perform(arguments: argparse.Namespace, cluster: Cluster, places: Folders) -> int:
+    """Do what the command says; returns the exit code."""
     match arguments.command:
         case "up":
             cluster.up()
@@ -95,6 +98,7 @@ def perform(arguments: argparse.Namespace, cluster: Cluster, places: Folders) ->
 
 
 def status(cluster: Cluster) -> int:
+    """Print each component and node; 0 only when all is well."""
     rows = cluster.report()
     width = max(len(name) for name, _, _ in rows)
     for name, known, well in rows:
@@ -103,6 +107,7 @@ def status(cluster: Cluster) -> int:
 
 
 def print_environment(cluster: Cluster, places: Folders) -> None:
+    """Print the export lines, and nothing else, on stdout."""
     values = environment.variables(
         kubeconfig=cluster.kubeconfig,
         bin_folder=places.bin,

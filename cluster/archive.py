@@ -29,6 +29,7 @@ class ImageConfig:
     folder: str = "/"
 
     def document(self, layer_digest: str) -> dict[str, object]:
+        """The image configuration that containerd reads."""
         machine = platform.machine()
         return {
             "architecture": ARCHITECTURES.get(machine, machine),
@@ -81,23 +82,27 @@ class Layer:
         self._tar = tarfile.open(path, "w")  # noqa: SIM115  closed by close()
 
     def folder(self, name: str, *, mode: int = 0o755, owner: int = 0) -> None:
+        """Add a folder."""
         entry = _entry(name, mode, owner)
         entry.type = tarfile.DIRTYPE
         self._tar.addfile(entry)
 
     def file(self, name: str, source: Path, *, mode: int = 0o755) -> None:
+        """Add the file `source` under `name`."""
         entry = _entry(name, mode, 0)
         entry.size = source.stat().st_size
         with source.open("rb") as file:
             self._tar.addfile(entry, file)
 
     def text(self, name: str, content: str) -> None:
+        """Add a file with this content."""
         entry = _entry(name, 0o644, 0)
         data = content.encode()
         entry.size = len(data)
         self._tar.addfile(entry, io.BytesIO(data))
 
     def close(self) -> None:
+        """Finish the tar."""
         self._tar.close()
 
 

@@ -18,6 +18,8 @@ STRIP = "-s -w"
 
 @dataclass(frozen=True)
 class Binary:
+    """One program: where it is pinned, and what is built."""
+
     name: str
     #: The folder under ``modules`` whose go.mod pins it.
     module: str
@@ -27,6 +29,7 @@ class Binary:
 
     @property
     def linker_flags(self) -> str:
+        """Flags for the linker: no symbols, and the version where it is set so."""
         return " ".join([STRIP, *(f"-X {name}={value}" for name, value in self.variables)])
 
 
@@ -54,14 +57,17 @@ def control_plane() -> list[Binary]:
 
 
 def coredns() -> Binary:
+    """The cluster's DNS."""
     return Binary("coredns", "coredns", "github.com/coredns/coredns")
 
 
 def kubectl() -> Binary:
+    """The client of the cluster's own version."""
     return _of_kubernetes("kubectl")
 
 
 def helm() -> Binary:
+    """Helm 3."""
     version = pinned.module_version("helm", "helm.sh/helm/v3")
     variable = ("helm.sh/helm/v3/internal/version.version", version)
     # Helm renders charts for the Kubernetes that its client library was made for.
@@ -76,10 +82,12 @@ def helm() -> Binary:
 
 
 def minio() -> Binary:
+    """The object storage, run in a Pod."""
     return Binary("minio", "minio", "github.com/minio/minio")
 
 
 def tools() -> list[Binary]:
+    """What a client outside the cluster calls."""
     return [kubectl(), helm()]
 
 
@@ -93,6 +101,7 @@ def fingerprint(binary: Binary) -> str:
 
 
 def is_built(folders: Folders, binary: Binary) -> bool:
+    """Whether the binary is there, of the version that is pinned now."""
     mark = _mark(folders, binary)
     built = folders.bin / binary.name
     return built.is_file() and mark.is_file() and mark.read_text() == fingerprint(binary)
@@ -133,6 +142,7 @@ def _mark(folders: Folders, binary: Binary) -> Path:
 
 
 def require_go() -> None:
+    """Raises MissingTool where there is no Go, or one that is too old."""
     minimum = pinned.versions()["go"]["minimum"]
     remedy = f"install Go {minimum} or newer (https://go.dev/doc/install), with `go` in PATH"
     commands.require("go", remedy)

@@ -37,14 +37,18 @@ UNSEEN = 1.0
 
 @dataclass(frozen=True)
 class Bringup:
+    """The steps from nothing to a healthy cluster."""
+
     folders: Folders
 
     @property
     def pki(self) -> Pki:
+        """Keys and certificates of this cluster."""
         return Pki(self.folders.pki)
 
     @property
     def api(self) -> health.Api:
+        """The API server, asked as the administrator."""
         return health.Api(self.pki)
 
     def prepare(self) -> None:
@@ -66,8 +70,11 @@ class Bringup:
             self.folders.kubeconfig.write_text(admin.read_text())
             (self.folders.state / "definition").write_text(self.definition())
 
-    def start(self) -> None:
-        """Start every component that does not run, and wait until all is well."""
+    def start(self, *, empty: bool) -> None:
+        """Start every component that does not run, and wait until all is well.
+
+        `empty`: the store is new, so that containers of an earlier cluster are nobody's.
+        """
         folders = self.folders
         kernel.prepare(folders)
         network.set_up()
@@ -79,7 +86,9 @@ class Bringup:
             self.wait_for(etcd)
             self.run(apiserver)
             for node in layout.NODES:
-                self._clear_containerd(node)
+                self.wait_for(components.containerd(folders, node))
+                if empty:
+                    self._forget_containers(node)
                 nodes.load(folders, node, images.pause().archive(folders))
             self.wait_for(apiserver)
         with step("starting controllers, scheduler, proxy, DNS and kubelets"):
@@ -94,6 +103,7 @@ class Bringup:
             self.wait_for_default_account()
 
     def start_node(self, node: Node) -> None:
+        """Start a stopped node and wait until it is Ready."""
         containerd = components.containerd(self.folders, node)
         self.run(containerd)
         self.wait_for(containerd)
@@ -101,16 +111,19 @@ class Bringup:
         self.wait_for_nodes([node])
 
     def start_kubelet(self, node: Node) -> None:
+        """Start the node's kubelet on a cgroup tree of its own."""
         cgroups.make(self.folders.cgroup(node.name))
         self.run(components.kubelet(self.folders, node))
 
     def run(self, component: Component) -> None:
+        """Start the component, unless it runs."""
         if processes.find(component) is None:
             if component.socket is not None:
                 component.socket.parent.mkdir(parents=True, exist_ok=True)
             processes.start(self.folders, component)
 
     def wait_for(self, component: Component) -> None:
+        """Wait until the component is healthy; raises ClusterError with the end of its log."""
         last_seen = time.monotonic()
 
         def well() -> bool:
@@ -127,6 +140,7 @@ class Bringup:
         health.wait_until(well, within=PATIENCE, otherwise=complaint)
 
     def wait_for_nodes(self, wanted: list[Node]) -> None:
+        """Wait until all of `wanted` are Ready."""
         names = {node.name for node in wanted}
 
         def well() -> bool:
@@ -151,6 +165,7 @@ class Bringup:
         health.wait_until(well, within=PATIENCE, otherwise=lambda: "no default service account")
 
     def grant_dns(self) -> None:
+        """Let CoreDNS read what it answers from."""
         rights = {
             "": ["endpoints", "services", "pods", "namespaces"],
             "discovery.k8s.io": ["endpointslices"],
@@ -181,6 +196,7 @@ class Bringup:
         return digest.hexdigest()
 
     def definition_of_running(self) -> str:
+        """What `definition` was when the cluster on disk was prepared."""
         file = self.folders.state / "definition"
         return file.read_text() if file.is_file() else ""
 
@@ -205,12 +221,9 @@ class Bringup:
             files[network_file] = configuration.cni(folders, node)
         return files
 
-    def _clear_containerd(self, node: Node) -> None:
+    def _forget_containers(self, node: Node) -> None:
         """Forget the containers of an earlier cluster, of which no process is left."""
         containerd = components.containerd(self.folders, node)
-        self.wait_for(containerd)
-        if processes.find(components.kubelet(self.folders, node)) is not None:
-            return  # they are this cluster's own
         if nodes.has_containers(self.folders, node):
             nodes.forget_containers(self.folders, node)
             processes.stop(containerd)

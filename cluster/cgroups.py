@@ -12,6 +12,7 @@ CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 
 
 def is_unified(root: Path = ROOT) -> bool:
+    """Whether this is cgroup v2."""
     return (root / "cgroup.controllers").exists()
 
 
@@ -94,4 +95,5 @@ def _remove_one(group: Path) -> None:
 
 
 def remains(path: str, root: Path = ROOT) -> list[str]:
+    """Where group `path` is still there."""
     return [str(h / path) for h in hierarchies(root) if (h / path).exists()]

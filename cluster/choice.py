@@ -22,30 +22,48 @@ class Cluster(Protocol):
     """What every kind of cluster can do."""
 
     @property
-    def kubeconfig(self) -> Path: ...
+    def kubeconfig(self) -> Path:
+        """The file that clients use."""
+        ...
 
     @property
     def endpoint(self) -> str:
         """Where MinIO's node port is reached from this machine."""
         ...
 
-    def up(self) -> None: ...
+    def up(self) -> None:
+        """Have a healthy cluster."""
+        ...
 
-    def down(self) -> None: ...
+    def down(self) -> None:
+        """Take it away."""
+        ...
 
-    def build(self) -> None: ...
+    def build(self) -> None:
+        """Make ready what can be without starting anything."""
+        ...
 
-    def load(self, archive: Path) -> None: ...
+    def load(self, archive: Path) -> None:
+        """Import an archive of images into every node."""
+        ...
 
-    def report(self) -> list[Row]: ...
+    def report(self) -> list[Row]:
+        """Name, what is known of it, and health of each component and node."""
+        ...
 
-    def stop_node(self, name: str) -> None: ...
+    def stop_node(self, name: str) -> None:
+        """Take a node's power away."""
+        ...
 
-    def start_node(self, name: str) -> None: ...
+    def start_node(self, name: str) -> None:
+        """Give it back."""
+        ...
 
 
 @dataclass(frozen=True)
 class Choice:
+    """A kind of cluster, and why it is this one."""
+
     name: str
     why: str
 
@@ -76,6 +94,7 @@ def choose(environment: Mapping[str, str], *, docker: bool, kind: bool) -> Choic
 
 
 def of_environment() -> Choice:
+    """The choice on this machine, from the environment and what is installed."""
     environment = os.environ
     if environment.get("SHOAL_KUBECONFIG") or environment.get("SHOAL_CLUSTER") == "embedded":
         return choose(environment, docker=False, kind=False)
@@ -84,6 +103,7 @@ def of_environment() -> Choice:
 
 
 def docker_answers() -> bool:
+    """Whether a Docker engine answers, not only its client."""
     if commands.find("docker") is None:
         return False
     version = ["docker", "version", "--format", "{{.Server.Version}}"]
@@ -91,6 +111,7 @@ def docker_answers() -> bool:
 
 
 def make(choice: Choice, folders: Folders) -> Cluster:
+    """The chosen cluster."""
     if choice.name == "named":
         return Named(folders, Path(os.environ["SHOAL_KUBECONFIG"]).expanduser().resolve())
     if choice.name == "kind":

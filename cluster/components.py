@@ -27,6 +27,7 @@ class Component:
 
     @property
     def command(self) -> list[str]:
+        """Program and arguments."""
         return [str(self.program), *self.arguments]
 
 
@@ -92,6 +93,7 @@ def etcd(folders: Folders, pki: Pki) -> Component:
 
 
 def apiserver(folders: Folders, pki: Pki) -> Component:
+    """The API server, on the bridge, where Pods reach it too."""
     key = str(pki.token_key)
     return Component(
         name="kube-apiserver",
@@ -128,6 +130,7 @@ def apiserver(folders: Folders, pki: Pki) -> Component:
 
 
 def controller_manager(folders: Folders, pki: Pki) -> Component:
+    """The controllers; a node that is silent is noticed soon."""
     name = "kube-controller-manager"
     return Component(
         name=name,
@@ -153,6 +156,7 @@ def controller_manager(folders: Folders, pki: Pki) -> Component:
 
 
 def scheduler(folders: Folders, pki: Pki) -> Component:
+    """The scheduler."""
     name = "kube-scheduler"
     return Component(
         name=name,
@@ -178,6 +182,7 @@ def kube_proxy(folders: Folders) -> Component:
 
 
 def coredns(folders: Folders) -> Component:
+    """DNS for Pods, on the bridge."""
     config = str(folders.config / "Corefile")
     return Component(
         name="coredns",
@@ -190,6 +195,7 @@ def coredns(folders: Folders) -> Component:
 
 
 def containerd(folders: Folders, node: Node) -> Component:
+    """The node's own containerd."""
     config = str(folders.config / f"containerd-{node.name}.toml")
     return Component(
         name=f"containerd {node.name}",
@@ -201,6 +207,7 @@ def containerd(folders: Folders, node: Node) -> Component:
 
 
 def kubelet(folders: Folders, node: Node) -> Component:
+    """The node's kubelet."""
     config = f"--config={folders.config / f'kubelet-{node.name}.json'}"
     return Component(
         name=f"kubelet {node.name}",
@@ -232,10 +239,12 @@ def control_plane(folders: Folders, pki: Pki) -> list[Component]:
 
 
 def of_node(folders: Folders, node: Node) -> list[Component]:
+    """What a node runs, in the order of their start."""
     return [containerd(folders, node), kubelet(folders, node)]
 
 
 def everything(folders: Folders, pki: Pki) -> list[Component]:
+    """All components of the cluster."""
     nodes = [component for node in layout.NODES for component in of_node(folders, node)]
     return [*control_plane(folders, pki), *nodes]
 

@@ -64,10 +64,12 @@ def snapshotter(content: Path) -> str:
 
 
 def cni_folder(folders: Folders, node: Node) -> Path:
+    """The node's CNI configuration."""
     return folders.config / f"{node.name}-cni"
 
 
 def cni(folders: Folders, node: Node) -> str:
+    """One bridge for all Pods, addresses from the node's own range."""
     first, last = node.pods
     addresses = {
         "type": "host-local",
@@ -141,6 +143,7 @@ def kubelet(folders: Folders, node: Node, pki: Pki, *, reserved_memory: int) -> 
 
 
 def kube_proxy(folders: Folders) -> str:
+    """Services through nftables; node ports on the bridge only."""
     return _json(
         {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -186,6 +189,7 @@ def corefile(folders: Folders) -> str:
 
 
 def kubeconfig(folders: Folders, user: str) -> Path:
+    """The kubeconfig of one of the cluster's own users."""
     return folders.config / f"{user}.kubeconfig"
 
 

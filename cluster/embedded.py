@@ -33,17 +33,22 @@ from cluster.steps import say, step
 
 @dataclass(frozen=True)
 class Embedded:
+    """The cluster that this machine runs itself."""
+
     folders: Folders
 
     @property
     def kubeconfig(self) -> Path:
+        """The administrator's file."""
         return self.folders.kubeconfig
 
     @property
     def endpoint(self) -> str:
+        """MinIO's node port on the bridge."""
         return f"http://{layout.HOST_ADDRESS}:{layout.MINIO_NODE_PORT}"
 
     def up(self) -> None:
+        """Have a healthy cluster, whatever is there now."""
         check_machine()
         sweep.check_alone(self.folders)
         self.build()
@@ -57,6 +62,7 @@ class Embedded:
             self.load(archive)
 
     def down(self) -> None:
+        """Take the cluster away; raises ClusterError when something stays."""
         check_machine()
         with step("taking the cluster down"):
             sweep.sweep(self.folders)
@@ -70,6 +76,7 @@ class Embedded:
         images.build(self.folders)
 
     def load(self, archive: Path) -> None:
+        """Import the archive into both nodes, where it is not yet."""
         for node in layout.NODES:
             if not nodes.is_loaded(self.folders, node, archive):
                 with step(f"loading {archive.name} into {node.name}"):
@@ -95,10 +102,12 @@ class Embedded:
         return rows + [(n.name, version, ready.get(n.name, False)) for n in layout.NODES]
 
     def stop_node(self, name: str) -> None:
+        """Take the node's power away."""
         with step(f"cutting {name} off: kubelet, containers and containerd are killed"):
             nodes.stop(self.folders, layout.node(name))
 
     def start_node(self, name: str) -> None:
+        """Start it again; returns when it is Ready."""
         with step(f"starting {name}"):
             Bringup(self.folders).start_node(layout.node(name))
 
@@ -115,7 +124,7 @@ class Embedded:
                 running = processes.find(component) is not None
                 if running and not health.is_healthy(component, bringup.pki):
                     processes.stop(component)
-            bringup.start()
+            bringup.start(empty=False)
         except ClusterError as error:
             say(f"  that did not help, so the cluster starts empty: {error}")
             return False
@@ -127,10 +136,11 @@ class Embedded:
             with step(f"sweeping away what is left of an earlier cluster ({len(left)} things)"):
                 sweep.sweep(self.folders)
         bringup.prepare()
-        bringup.start()
+        bringup.start(empty=True)
 
 
 def check_machine() -> None:
+    """Raises MissingTool where this machine can't run a cluster."""
     if platform.system() != "Linux" or os.geteuid() != 0:
         raise MissingTool(
             "the embedded cluster needs Linux and root; without them install Docker and kind, "

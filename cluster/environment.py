@@ -31,4 +31,5 @@ def variables(
 
 
 def export_lines(values: Mapping[str, str]) -> str:
+    """Lines that a shell evaluates, safely quoted."""
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())

@@ -19,12 +19,12 @@ class Folders:
 
     @property
     def mark(self) -> str:
-        """The cluster's name on the machine, so that another cache's cluster is never taken for it."""
+        """The cluster's name on the machine; another cache's cluster is never taken for it."""
         return f"shoal-{hashlib.sha256(str(self.cache).encode()).hexdigest()[:8]}"
 
     @property
     def run(self) -> Path:
-        """Sockets and mounts; short, because a Unix socket's path may have 107 characters at most."""
+        """Sockets and mounts; short, as a Unix socket's path has 107 characters at most."""
         return Path("/run") / self.mark
 
     def cgroup(self, node: str) -> str:
@@ -38,10 +38,12 @@ class Folders:
 
     @property
     def images(self) -> Path:
+        """Archives of images."""
         return self.cache / "images"
 
     @property
     def buildah(self) -> Path:
+        """Images that further images are built from."""
         return self.cache / "buildah"
 
     @property
@@ -56,34 +58,43 @@ class Folders:
 
     @property
     def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
         return self.cache / "kubeconfig"
 
     @property
     def lock(self) -> Path:
+        """Held by the command that changes the cluster."""
         return self.cache / "lock"
 
     @property
     def pki(self) -> Path:
+        """Keys and certificates."""
         return self.state / "pki"
 
     @property
     def logs(self) -> Path:
+        """One log for each component."""
         return self.state / "logs"
 
     @property
     def config(self) -> Path:
+        """What the components read."""
         return self.state / "config"
 
     def node_state(self, node: str) -> Path:
+        """What kubelet and the CNI plugins keep for one node."""
         return self.state / node
 
     def node_content(self, node: str) -> Path:
+        """What one node's containerd keeps."""
         return self.content / node
 
     def node_run(self, node: str) -> Path:
+        """One node's sockets and mounts."""
         return self.run / node
 
     def containerd_socket(self, node: str) -> Path:
+        """Where one node's containerd listens."""
         return self.node_run(node) / "containerd.sock"
 
 

@@ -61,16 +61,19 @@ class Api:
             self.request("PUT", f"{collection}/{resource['metadata']['name']}", resource)
 
     def ready_nodes(self) -> dict[str, bool]:
+        """Each registered node, and whether it is Ready."""
         nodes = self.request("GET", "/api/v1/nodes")["items"]
         return {node["metadata"]["name"]: is_ready(node) for node in nodes}
 
 
 def is_ready(node: dict[str, Any]) -> bool:
+    """Whether a Node object says that it is Ready."""
     conditions = node.get("status", {}).get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def client_context(pki: Pki) -> ssl.SSLContext:
+    """TLS as the administrator."""
     context = ssl.create_default_context(cafile=str(pki.authority))
     context.load_cert_chain(pki.certificate("admin"), pki.key("admin"))
     return context

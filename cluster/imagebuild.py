@@ -19,6 +19,7 @@ AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def list_images(folders: Folders) -> None:
+    """Print the images that the cluster brings."""
     for image in images.table():
         state = "built" if image.is_built(folders) else "not built"
         print(f"{image.reference}  {state}  {image.archive(folders)}")
@@ -51,7 +52,7 @@ def build(folders: Folders, arguments: argparse.Namespace) -> Path:
 
 
 def content_digest(dockerfile: Path, context: Path, tag: str) -> str:
-    """Of everything that the build can see: names, modes and bytes, and the base images' recipes."""
+    """Of everything that the build can see: names, modes, bytes, and the base images."""
     digest = hashlib.sha256(tag.encode() + dockerfile.read_bytes())
     for image in images.table():
         digest.update(image.digest().encode())
@@ -63,6 +64,7 @@ def content_digest(dockerfile: Path, context: Path, tag: str) -> str:
 
 
 def context_files(context: Path) -> list[Path]:
+    """Files that a build sees, without what is left behind by tests."""
     found = []
     for folder, below, names in os.walk(context):
         below[:] = sorted(set(below) - IGNORED)

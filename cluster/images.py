@@ -24,6 +24,8 @@ NOBODY = 65532
 
 @dataclass(frozen=True)
 class Image:
+    """One row of the table."""
+
     name: str
     reference: str
     config: ImageConfig
@@ -33,19 +35,23 @@ class Image:
     fingerprint: Callable[[], str]
 
     def archive(self, folders: Folders) -> Path:
+        """Where its archive is, or will be."""
         return folders.images / f"{self.name}.tar"
 
     def digest(self) -> str:
+        """Changes when the image would."""
         parts = [self.reference, self.fingerprint(), json.dumps(self.config.document(""))]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def is_built(self, folders: Folders) -> bool:
+        """Whether the archive is there, of this content."""
         mark = self._mark(folders)
         return (
             self.archive(folders).is_file() and mark.is_file() and mark.read_text() == self.digest()
         )
 
     def build(self, folders: Folders) -> None:
+        """Make the archive."""
         with tempfile.TemporaryDirectory(dir=folders.images) as scratch:
             layer = Path(scratch) / "layer.tar"
             self.layer(folders, layer)
@@ -76,6 +82,7 @@ def _minio_layer(folders: Folders, target: Path) -> None:
 
 
 def pause() -> Image:
+    """What holds a Pod's namespaces."""
     binary = next(b for b in binaries.control_plane() if b.name == "pause")
     return Image(
         name="pause",
@@ -87,6 +94,7 @@ def pause() -> Image:
 
 
 def minio() -> Image:
+    """The object storage, from scratch, without root."""
     return Image(
         name="minio",
         reference=f"localhost/shoal-minio:{pinned.minio()}",
@@ -134,4 +142,5 @@ def build(folders: Folders) -> None:
 
 
 def archives(folders: Folders) -> list[Path]:
+    """The archives of all images."""
     return [image.archive(folders) for image in table()]

@@ -54,6 +54,7 @@ def prepare(folders: Folders, *, root: Path = ROOT) -> None:
 
 
 def restore(folders: Folders, *, root: Path = ROOT) -> None:
+    """Put back what was remembered."""
     record = _record(folders)
     if not record.exists():
         return

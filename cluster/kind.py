@@ -19,17 +19,22 @@ CONFIG = REPOSITORY / "kind-config.yaml"
 
 @dataclass(frozen=True)
 class Kind:
+    """Two nodes as containers of the Docker engine."""
+
     folders: Folders
 
     @property
     def kubeconfig(self) -> Path:
+        """kind's, kept in the cache."""
         return self.folders.kubeconfig
 
     @property
     def endpoint(self) -> str:
+        """The port that kind-config.yaml maps."""
         return f"http://{layout.LOOPBACK}:{layout.MINIO_NODE_PORT}"
 
     def up(self) -> None:
+        """Create the cluster, or start the one that there is, and load its images."""
         self.build()
         if NAME in commands.output(["kind", "get", "clusters"]).split():
             for name in self._containers():
@@ -48,6 +53,7 @@ class Kind:
                 self._load_reference(image.reference)
 
     def down(self) -> None:
+        """Delete it."""
         with step("deleting the kind cluster `shoal`"):
             commands.run(["kind", "delete", "cluster", "--name", NAME])
         self.kubeconfig.unlink(missing_ok=True)
@@ -64,10 +70,12 @@ class Kind:
                     self._get(image)
 
     def load(self, archive: Path) -> None:
+        """Import the archive into the nodes."""
         with step(f"loading {archive.name} into the kind nodes"):
             commands.run(["kind", "load", "image-archive", archive, "--name", NAME])
 
     def report(self) -> list[tuple[str, str, bool]]:
+        """Each node, its version, and whether it is Ready."""
         if NAME not in commands.output(["kind", "get", "clusters"]).split():
             return [("kind cluster `shoal`", "not there", False)]
         kubectl = commands.find("kubectl") or str(self.folders.bin / "kubectl")
@@ -83,10 +91,12 @@ class Kind:
         ]
 
     def stop_node(self, name: str) -> None:
+        """Kill the node's container."""
         with step(f"killing {self._container(name)}"):
             commands.run(["docker", "kill", self._container(name)])
 
     def start_node(self, name: str) -> None:
+        """Start the node's container."""
         with step(f"starting {self._container(name)}"):
             commands.run(["docker", "start", self._container(name)])
 

@@ -34,6 +34,8 @@ ISSUER = "https://kubernetes.default.svc"
 
 @dataclass(frozen=True)
 class Node:
+    """A node: its name, address, and the addresses of its Pods."""
+
     name: str
     address: str
     #: Addresses of its Pods, all in POD_RANGE.
@@ -50,6 +52,7 @@ APISERVER = f"https://{HOST_ADDRESS}:{APISERVER_PORT}"
 
 
 def node(name: str) -> Node:
+    """The node of that name; raises LookupError."""
     for known in NODES:
         if known.name == name:
             return known

@@ -17,6 +17,8 @@ from cluster.steps import say
 
 @dataclass(frozen=True)
 class Named:
+    """A cluster of others."""
+
     folders: Folders
     kubeconfig: Path
 
@@ -31,6 +33,7 @@ class Named:
         raise ClusterError("the first node has no InternalIP: set SHOAL_ENDPOINT_URL")
 
     def up(self) -> None:
+        """See that it answers; nothing is changed."""
         if not self.kubeconfig.is_file():
             raise ClusterError(f"SHOAL_KUBECONFIG names {self.kubeconfig}, which is no file")
         self.build()
@@ -40,6 +43,7 @@ class Named:
         say("  reachable; its images come from its own registries")
 
     def down(self) -> None:
+        """Leave it as it is."""
         say("  not ours to take down: left as it is")
 
     def build(self) -> None:
@@ -48,12 +52,14 @@ class Named:
         binaries.build(self.folders, absent)
 
     def load(self, archive: Path) -> None:
+        """Raises ClusterError: images get there through registries."""
         raise ClusterError(
             f"{archive.name} can't be loaded into a cluster that SHOAL_KUBECONFIG names: push its "
             "image to a registry that the cluster reads"
         )
 
     def report(self) -> list[tuple[str, str, bool]]:
+        """Each node, its version, and whether it is Ready."""
         rows = []
         for node in self._nodes():
             version = node["status"]["nodeInfo"]["kubeletVersion"]
@@ -61,9 +67,11 @@ class Named:
         return rows
 
     def stop_node(self, name: str) -> None:
+        """Raises ClusterError."""
         raise ClusterError(f"{name} belongs to a cluster that is not ours: not stopped")
 
     def start_node(self, name: str) -> None:
+        """Raises ClusterError."""
         raise ClusterError(f"{name} belongs to a cluster that is not ours: not started")
 
     def _nodes(self) -> list[dict[str, Any]]:

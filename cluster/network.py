@@ -46,6 +46,7 @@ def _bridge(name: str, hardware_address: str) -> None:
 
 
 def links() -> list[str]:
+    """Names of the network devices."""
     return sorted(name for _, name in socket.if_nameindex())
 
 
@@ -69,7 +70,7 @@ def firewall() -> str:
     """The table, replaced as a whole.
 
     Packets for the cluster's addresses are taken only from the machine itself and from Pods, and
-    before kube-proxy's translation; Pods' packets are forwarded only to Pods and Services, and a Pod
+    before kube-proxy's translation; Pods' packets go only to Pods and Services, and a Pod
     that tries more is told so at once.
     """
     ranges = f"{{ {layout.POD_RANGE}, {layout.SERVICE_RANGE} }}"

@@ -20,6 +20,7 @@ NAMESPACE = "k8s.io"
 
 
 def ctr(folders: Folders, node: Node, *words: str | Path) -> str:
+    """What containerd's own client printed."""
     address = folders.containerd_socket(node.name)
     return commands.output(["ctr", "-a", address, "-n", NAMESPACE, *words], timeout=300)
 
@@ -50,6 +51,7 @@ def unmount_below(folders: list[Path]) -> None:
 
 
 def mounts_below(folders: list[Path], table: Path = Path("/proc/self/mounts")) -> list[str]:
+    """Mount points at or below `folders`, the deepest first."""
     points = []
     for line in table.read_text().splitlines():
         point = line.split()[1].encode().decode("unicode_escape")
@@ -71,6 +73,7 @@ def clear_runtime(folders: Folders, node: Node) -> None:
 
 
 def has_containers(folders: Folders, node: Node) -> bool:
+    """Whether containerd knows of any container."""
     return bool(ctr(folders, node, "containers", "list", "-q").split())
 
 
@@ -112,6 +115,7 @@ def _record(folders: Folders, node: Node) -> Path:
 
 
 def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

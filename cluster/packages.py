@@ -1,4 +1,4 @@
-"""Debian packages that the embedded cluster stands on, installed only where something is missing."""
+"""Debian packages that the embedded cluster stands on, installed only where they are missing."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ MODULES = SOURCE / "modules"
 
 @cache
 def versions() -> dict[str, Any]:
+    """The content of versions.toml."""
     return tomllib.loads((SOURCE / "versions.toml").read_text())
 
 
@@ -25,6 +26,7 @@ def module_version(folder: str, module: str) -> str:
 
 
 def required_version(go_mod: str, module: str) -> str:
+    """The version of `module` that a go.mod requires; raises LookupError."""
     found = re.search(rf"^\s*(?:require\s+)?{re.escape(module)}\s+(v\S+)", go_mod, re.MULTILINE)
     if found is None:
         raise LookupError(f"no requirement of {module}")
@@ -32,6 +34,7 @@ def required_version(go_mod: str, module: str) -> str:
 
 
 def kubernetes() -> str:
+    """The version of every Kubernetes program, such as ``v1.34.4``."""
     return module_version("kubernetes", "k8s.io/kubernetes")
 
 
@@ -41,4 +44,5 @@ def minio() -> str:
 
 
 def lock_files(folder: str) -> list[Path]:
+    """What pins the module."""
     return [MODULES / folder / "go.mod", MODULES / folder / "go.sum"]

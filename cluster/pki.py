@@ -27,10 +27,13 @@ class Identity:
 
 @dataclass(frozen=True)
 class Pki:
+    """The folder of keys and certificates."""
+
     folder: Path
 
     @property
     def authority(self) -> Path:
+        """The certificate that all others are signed by."""
         return self.folder / "ca.crt"
 
     @property
@@ -40,12 +43,15 @@ class Pki:
 
     @property
     def token_public(self) -> Path:
+        """Verifies service account tokens."""
         return self.folder / "token.pub"
 
     def certificate(self, name: str) -> Path:
+        """The certificate of that identity."""
         return self.folder / f"{name}.crt"
 
     def key(self, name: str) -> Path:
+        """Its private key."""
         return self.folder / f"{name}.key"
 
     def make(self, identities: list[Identity]) -> None:
@@ -101,6 +107,7 @@ class Pki:
 
 
 def extensions(identity: Identity) -> str:
+    """What openssl writes into the certificate beside its subject."""
     lines = [
         "basicConstraints=critical,CA:FALSE",
         "keyUsage=critical,digitalSignature",

@@ -52,6 +52,7 @@ def shares_network(pid: int, proc: Path = Path("/proc")) -> bool:
 
 
 def log_file(folders: Folders, component: Component) -> Path:
+    """Where the component writes."""
     return folders.logs / f"{component.name.replace(' ', '-')}.log"
 
 
@@ -96,6 +97,7 @@ def stop(component: Component, *, within: float = 15, force: bool = False) -> No
 
 
 def end(pid: int, *, within: float) -> None:
+    """End a process: asked first for `within` seconds, then killed."""
     if within and _signal(pid, signal.SIGTERM) and _gone(pid, within):
         return
     _signal(pid, signal.SIGKILL)

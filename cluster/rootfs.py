@@ -35,6 +35,7 @@ EDITION = "1"
 
 
 def fingerprint(suite: str) -> str:
+    """Changes when the layer would."""
     parts = [EDITION, suite, *PACKAGES, *LEFT_OUT]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

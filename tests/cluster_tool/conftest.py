@@ -21,7 +21,7 @@ from cluster import folders  # noqa: E402
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine on which nothing runs yet; the binaries and images of the user's cache are built."""
+    """A machine on which nothing runs yet; binaries and images are those of the user's cache."""
     main = folders.from_environment()
     build = [sys.executable, "-m", "cluster", "build"]
     embedded = {**os.environ, "SHOAL_CLUSTER": "embedded"}

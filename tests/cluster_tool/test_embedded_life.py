@@ -260,7 +260,11 @@ def test_down_leaves_nothing(machine: Machine, before: dict[str, list[str]]) -> 
     machine.apply(pod_in_default("last"))
     machine.kubectl("wait", "pod/last", "--for=condition=Ready", "--timeout=60s")
     machine.cluster("down")
-    assert traces(machine) == before
+    after = traces(machine)
+    new = {kind: sorted(set(found) - set(before[kind])) for kind, found in after.items()}
+    gone = {kind: sorted(set(found) - set(after[kind])) for kind, found in before.items()}
+    assert not any(new.values()), new
+    assert not any(gone.values()), gone
     assert machine.cluster("status", check=False).returncode == 1
 
 
