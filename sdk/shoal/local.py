@@ -223,10 +223,9 @@ class LocalRun:
                     yield Ended(*status["end"][:3])
                     return
                 try:
-                    wait = None if self._workers is not None else LOOK_SECONDS
-                    await asyncio.wait_for(changed.wait(), wait)
+                    await asyncio.wait_for(changed.wait(), LOOK_SECONDS)
                 except TimeoutError:
-                    continue  # another process runs it: look again
+                    continue  # another handle or process runs or deletes it: look again
         finally:
             del self._loops[changed]
 

@@ -114,11 +114,15 @@ def _pack(kind: str, function: Function, pickles: Iterator[bytes]) -> PackedInpu
     items = tempfile.SpooledTemporaryFile(max_size=SPOOL_SIZE)  # noqa: SIM115 - its reader closes it
     table: list[list[int | str]] = []
     first = offset = 0
-    for block, count in blocks.build(pickles, BLOCK_SIZE):
-        items.write(block)
-        table.append([first, count, offset, len(block), hashlib.sha256(block).hexdigest()])
-        first += count
-        offset += len(block)
+    try:
+        for block, count in blocks.build(pickles, BLOCK_SIZE):
+            items.write(block)
+            table.append([first, count, offset, len(block), hashlib.sha256(block).hexdigest()])
+            first += count
+            offset += len(block)
+    except BaseException:
+        items.close()
+        raise
     items.seek(0)
     header["items"] = {"count": first, "blocks": table, "inline": None}
     if len(table) <= 1:
