@@ -131,6 +131,27 @@ def map_call(
     return Draft(fields, deployment)
 
 
+def refuse_in_an_import() -> None:
+    """Raise SubmissionRefused if the caller runs because a module is being imported.
+
+    Workers import that module too, and each would submit again. On this machine a function of a
+    module that is not whole yet can't be pickled either.
+    """
+    module = "this module" if os.environ.get("SHOAL_IMPORTING") else None
+    frame = None if module else inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            spec = frame.f_globals.get("__spec__")
+            if getattr(spec, "_initializing", False):
+                module = f"the module {frame.f_globals.get('__name__')}"
+        frame = frame.f_back
+    if module:
+        raise SubmissionRefused(
+            f"A job is submitted while {module} is being imported. Workers import it too, and each "
+            'would submit the job again: put the call under `if __name__ == "__main__":`'
+        )
+
+
 def _common(
     host: Host,
     resources: Resources | None,
@@ -139,11 +160,7 @@ def _common(
     ports: Ports,
     name: str | None,
 ) -> dict[str, Any]:
-    if os.environ.get("SHOAL_IMPORTING"):
-        raise SubmissionRefused(
-            "A job is submitted while a worker imports this module, so each worker would submit "
-            'it again: put the call under `if __name__ == "__main__":`'
-        )
+    refuse_in_an_import()
     if not isinstance(host, Host):
         raise ConfigurationError(f"host must be shoal.Kubernetes() or shoal.Local(), not {host!r}")
     if resources is not None and not isinstance(resources, Resources):

@@ -27,6 +27,13 @@ INTERRUPT_SECONDS = 10.0
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run the coroutine and return what it returns; Ctrl-C cancels it."""
+    from shoal.arguments import refuse_in_an_import
+
+    try:
+        refuse_in_an_import()
+    except BaseException:
+        work.close()
+        raise
     loop = _running()
     if threading.current_thread() is _thread:
         work.close()
