@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shoal import outcome
 from shoal.errors import ConfigurationError
 from shoal.machinery import Ended, Printed, Run
+from shoal.printing import Printer
 from shoal.results import TaskResult
 
 if TYPE_CHECKING:
@@ -78,17 +79,16 @@ class JobHandle:
         chunks = (status.get("logs") or {}).get("length", 0)
         if not chunks and not follow:
             return ""
-        text, seen = [], 0
+        text: list[str] = []
+        printer, seen = Printer(prefixed=self._run.kind == "map", write=text.append), 0
         async with aclosing(self._run.events(logs=True)) as events:
             async for event in events:
                 if isinstance(event, Printed):
                     seen += 1
-                    for output in event.outputs:
-                        piece = output.text.decode(errors="replace")
-                        is_map = self._run.kind == "map"
-                        text.append(outcome.with_prefix(output, piece) if is_map else piece)
+                    printer.show(event.outputs)
                 if isinstance(event, Ended) or (seen >= chunks and not follow):
                     break
+        printer.close()
         return "".join(text)
 
     async def cancel(self) -> None:

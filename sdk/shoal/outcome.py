@@ -1,4 +1,4 @@
-"""From a run's events to what the user gets: a result, an exception, TaskResults, printed output.
+"""From a run's events to what the user gets: a result, an exception, TaskResults.
 
 This is where bytes from the bucket are unpickled: only after the ledger's chain was checked
 (`shoal.ledger`) or, for results that lie beside it, their digest.
@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import json
 import pickle
-import sys
 import traceback
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -25,7 +24,8 @@ from shoal.errors import (
     job_failed,
 )
 from shoal.ledger import Entry, Terminal
-from shoal.machinery import Accepted, Ended, Event, Output, Printed, Run
+from shoal.machinery import Accepted, Ended, Event, Printed, Run
+from shoal.printing import Printer
 from shoal.results import JobCompletion, TaskResult
 from shoal.worker.records import ERROR, EXIT, JSON, PICKLE, SUCCEEDED, Record
 
@@ -40,13 +40,14 @@ BY_TASKS = ("TaskFailed", "CommandFailed")
 async def single(run: Run, *, logs: bool) -> Any:
     """Wait for a function or a command; return its result or JobCompletion, or raise."""
     record, end, terminal = None, None, None
+    printer = Printer(prefixed=False)
     async with aclosing(run.events(logs=logs)) as events:
         async for event in events:
             if isinstance(event, Accepted):
                 record = next(iter(event.entry.records), record)
                 terminal = event.entry.terminal or terminal
             elif isinstance(event, Printed):
-                show(event.outputs)
+                printer.show(event.outputs)
             elif isinstance(event, Ended):
                 end = event
     if run.kind == "command":
@@ -61,6 +62,7 @@ async def tasks(
 ) -> AsyncGenerator[TaskResult[Any], None]:
     """Yield each task's outcome as it becomes durable; raise if the run ended without all."""
     end, terminal, seen = None, None, 0
+    printer = Printer(prefixed=True)
     async with aclosing(run.events(logs=logs)) as events:
         async for event in events:
             if observe:
@@ -71,9 +73,10 @@ async def tasks(
                     seen += 1
                     yield task
             elif isinstance(event, Printed):
-                show(event.outputs, prefixed=True)
+                printer.show(event.outputs)
             elif isinstance(event, Ended):
                 end = event
+    printer.close()
     if seen < run.total:
         raise failure(run, end, terminal)
 
@@ -104,22 +107,6 @@ def failure(run: Run, end: Ended | None, terminal: Terminal | None) -> ShoalExce
     if run.full_name not in message:
         message = f"{run.full_name}: {message}"
     return job_failed(reason, message)
-
-
-def show(outputs: object, *, prefixed: bool = False) -> None:
-    """Print what tasks printed; with a map's prefix, line by line."""
-    for output in outputs if isinstance(outputs, list | tuple) else ():
-        text = output.text.decode(errors="replace")
-        if prefixed:
-            text = with_prefix(output, text)
-        sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def with_prefix(output: Output, text: str) -> str:
-    """Return the text with the task's index before each line."""
-    lines = text.splitlines()
-    return "".join(f"[task {output.index}] {line}\n" for line in lines)
 
 
 async def _of_entry(run: Run, entry: Entry) -> AsyncGenerator[TaskResult[Any], None]:
