@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
+from shoal.dispatch import WorkerIdentity
 from shoal.kube import DEPLOYMENTS, JOBS, MAPJOBS, PODS
 
 from . import names
@@ -59,6 +60,7 @@ class Reconciler:
             context, self.pools, self.writer, pools_in_use=self._pools_in_use
         )
         self._background: set[asyncio.Task[None]] = set()
+        self._met: set[str] = set()
         self.on_job_gone: Callable[[CustomResource], Coroutine[Any, Any, None]] | None = None
 
     # what is learned
@@ -162,6 +164,7 @@ class Reconciler:
     def pod_gone(self, uid: str) -> None:
         """A Pod was deleted."""
         fact = self._context.cache.drop_pod(uid)
+        self._met.discard(uid)
         self._context.identity.forget(uid)
         if fact is None:
             return
@@ -170,6 +173,16 @@ class Reconciler:
         if not fact.ended:
             self.jobs.lost_pod(fact.owner_uid)
         self._mark_owner(fact)
+
+    async def authenticate(self, headers: Mapping[str, str]) -> WorkerIdentity:
+        """Say who a worker is; of one that is new its Deployment is told."""
+        identity = await self._context.identity.authenticate(headers)
+        if identity.pod_uid not in self._met:
+            self._met.add(identity.pod_uid)
+            fact = self._context.cache.pod(identity.pod_uid)
+            if fact is not None:  # the dispatcher counts it once it has its request
+                asyncio.get_running_loop().call_later(0.05, self._mark_owner, fact)
+        return identity
 
     def job_changed(self, uid: str) -> None:
         """The dispatcher knows something new of a job."""

@@ -80,7 +80,7 @@ async def _operate(
     await _load(reconciler)
     tls = server_context(authority, settings.server_name)
     app = dispatch_application(
-        context.dispatcher, authenticate=context.identity.authenticate, worker_zip=worker_zip
+        context.dispatcher, authenticate=reconciler.authenticate, worker_zip=worker_zip
     )
     context.dispatcher.start()
     try:

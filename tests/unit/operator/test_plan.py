@@ -1,0 +1,217 @@
+"""The plans, case by case: from what is observed to what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shoal_operator.events import Reason
+from shoal_operator.plan import (
+    AttachJob,
+    CreatePods,
+    DeletePod,
+    DetachJob,
+    EnsureDeployment,
+    FinishJob,
+    JobState,
+    PoolState,
+    Retire,
+    SetParallelism,
+    plan_job,
+    plan_pool,
+)
+from shoal_operator.pools import Pool, Template
+from shoal_operator.resolve import Problem, resolve
+from shoal_operator.settings import Settings
+from shoal_operator.trouble import History, Trouble
+
+Make = Callable[..., Any]
+
+NOW = 2000.0
+
+
+def pool_state(**fields: Any) -> PoolState:
+    limits = {key: fields.pop(key) for key in ("min_workers", "max_workers") if key in fields}
+    pool = Pool(
+        namespace="default",
+        template=Template(image="python"),
+        owner_kind="Deployment",
+        owner_name="d",
+        owner_uid="owner",
+        **({"max_workers": 8} | limits),
+    )
+    known: dict[str, Any] = {
+        "pool": pool,
+        "pods": (),
+        "connected": frozenset(),
+        "wanted": 0,
+        "history": History(),
+        "now": NOW,
+        "up_since": 1000.0,
+    }
+    return PoolState(**(known | fields))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "least", "most", "expected"),
+    [(0, 0, 8, 0), (3, 0, 8, 3), (3, 0, 2, 2), (0, 2, 8, 2), (1, 2, 8, 2), (9, 2, 4, 4)],
+)
+def test_as_many_pods_as_jobs_can_use_within_the_limits(
+    settings: Settings, wanted: int, least: int, most: int, expected: int
+) -> None:
+    plan = plan_pool(pool_state(wanted=wanted, min_workers=least, max_workers=most), settings)
+    assert plan.actions == ((CreatePods(expected),) if expected else ())
+
+
+def test_pods_that_are_there_count_even_before_they_start(settings: Settings, pod: Make) -> None:
+    state = pool_state(wanted=3, pods=[pod("a"), pod("b", started=1990.0)])
+    assert plan_pool(state, settings).actions == (CreatePods(1),)
+
+
+def test_idle_workers_are_left_to_leave_by_themselves(settings: Settings, pod: Make) -> None:
+    pods = [pod("a", started=1500.0), pod("b", started=1500.0)]
+    state = pool_state(wanted=0, pods=pods, connected={"a", "b"})
+    assert plan_pool(state, settings).actions == ()
+
+
+def test_pods_that_never_began_go_when_nobody_wants_them(settings: Settings, pod: Make) -> None:
+    pods = [pod("old", created=100.0), pod("young", created=200.0)]
+    state = pool_state(wanted=1, pods=pods)
+    assert plan_pool(state, settings).actions == (DeletePod("young"),)
+
+
+def test_ended_and_deleted_pods_are_replaced(settings: Settings, pod: Make) -> None:
+    pods = [
+        pod("done", phase="Succeeded", exit_code=0, started=1.0),
+        pod("lost", deleting=True, started=1.0),
+        pod("well", started=1990.0),
+    ]
+    state = pool_state(wanted=3, pods=pods, connected={"well"})
+    assert plan_pool(state, settings).actions == (DeletePod("done"), CreatePods(2))
+
+
+def test_a_silent_pod_is_replaced_after_its_time(settings: Settings, pod: Make) -> None:
+    silent = pod("silent", started=NOW - settings.contact_seconds)
+    plan = plan_pool(pool_state(wanted=1, pods=[silent]), settings)
+    assert plan.actions == (DeletePod("silent"), CreatePods(1))
+
+
+def test_a_pod_that_just_started_is_waited_for(settings: Settings, pod: Make) -> None:
+    plan = plan_pool(pool_state(wanted=1, pods=[pod("new", started=NOW - 1)]), settings)
+    assert plan.actions == ()
+    assert plan.wake_at == NOW - 1 + settings.contact_seconds
+
+
+def test_a_restarted_operator_gives_workers_time_to_report(settings: Settings, pod: Make) -> None:
+    warm = pod("warm", started=1.0)
+    plan = plan_pool(pool_state(wanted=1, pods=[warm], up_since=NOW - 1), settings)
+    assert plan.actions == ()
+
+
+def test_creates_wait_after_a_refusal(settings: Settings) -> None:
+    plan = plan_pool(pool_state(wanted=1, history=History(retry_at=NOW + 5)), settings)
+    assert plan.actions == ()
+    assert plan.wake_at == NOW + 5
+
+
+def test_more_workers_than_allowed_are_retired(settings: Settings, pod: Make) -> None:
+    pods = [pod(name, started=1900.0) for name in "abc"]
+    state = pool_state(wanted=3, max_workers=2, pods=pods, connected=set("abc"))
+    assert plan_pool(state, settings).actions == (Retire("a"),)
+
+
+def test_a_closing_pool_loses_every_pod(settings: Settings, pod: Make) -> None:
+    state = pool_state(wanted=3, pods=[pod("a"), pod("b", deleting=True)], closing=True)
+    assert plan_pool(state, settings).actions == (DeletePod("a"),)
+
+
+# jobs
+
+
+@pytest.fixture
+def state(job: Make, settings: Settings) -> JobState:
+    made = job({"function": {"name": "math.gcd"}, "isolation": "job"})
+    return JobState(
+        job=made,
+        resolution=resolve(made, lambda _: None, settings),
+        attached=False,
+        ended=False,
+        parallelism=1,
+        problem=None,
+        problem_since=0.0,
+        trouble=None,
+        workers=0,
+        accepted=NOW - 10,
+        now=NOW,
+    )
+
+
+def test_a_new_job_is_attached(state: JobState) -> None:
+    assert plan_job(state).actions == (AttachJob(),)
+
+
+def test_an_inline_deployment_is_made_first(state: JobState, job: Make, settings: Settings) -> None:
+    made = job()
+    state = replace(state, job=made, resolution=resolve(made, lambda _: None, settings))
+    first, *_ = plan_job(state).actions
+    assert isinstance(first, EnsureDeployment)
+    assert first.name.startswith("shoal-")
+
+
+def test_an_attached_job_needs_nothing(state: JobState) -> None:
+    assert plan_job(replace(state, attached=True)).actions == ()
+
+
+def test_parallelism_follows_the_spec(state: JobState) -> None:
+    plan = plan_job(replace(state, attached=True, parallelism=5))
+    assert plan.actions == (SetParallelism(1),)
+
+
+def test_a_finished_job_is_detached(state: JobState, job: Make) -> None:
+    finished = {"conditions": [{"type": "Finished", "status": "True"}]}
+    state = replace(state, job=job(status=finished), attached=True)
+    assert plan_job(state).actions == (DetachJob(),)
+
+
+def test_cancel_ends_it(state: JobState, job: Make) -> None:
+    cancelled = job({"function": {"name": "f.f"}, "cancel": True})
+    (action,) = plan_job(replace(state, job=cancelled, attached=True)).actions
+    assert isinstance(action, FinishJob)
+    assert action.reason is Reason.CANCELLED
+
+
+@pytest.mark.parametrize(("age", "ends"), [(4.0, False), (5.0, True)])
+def test_the_deadline_counts_from_acceptance(
+    state: JobState, job: Make, age: float, ends: bool
+) -> None:
+    limited = job({"function": {"name": "f.f"}, "activeDeadlineSeconds": 5})
+    state = replace(state, job=limited, attached=True, accepted=NOW - age)
+    plan = plan_job(state)
+    assert [type(action) for action in plan.actions] == ([FinishJob] if ends else [])
+    assert ends or plan.wake_at == NOW + 1
+
+
+@pytest.mark.parametrize(("since", "ends"), [(NOW - 29, False), (NOW - 30, True)])
+def test_a_problem_is_borne_for_its_patience(state: JobState, since: float, ends: bool) -> None:
+    problem = Problem(Reason.SECRET_NOT_FOUND, "no Secret", patience=30)
+    plan = plan_job(replace(state, problem=problem, problem_since=since))
+    if ends:
+        assert plan.actions == (FinishJob(Reason.SECRET_NOT_FOUND, "no Secret"),)
+    else:
+        assert plan.actions == (AttachJob(),)
+        assert plan.wake_at == since + 30
+
+
+@pytest.mark.parametrize(
+    ("fatal_at", "workers", "ends"),
+    [(NOW, 0, True), (NOW + 1, 0, False), (None, 0, False), (NOW, 1, False)],
+)
+def test_a_pools_trouble_ends_a_job_only_when_it_can_not_heal(
+    state: JobState, fatal_at: float | None, workers: int, ends: bool
+) -> None:
+    trouble = Trouble(Reason.IMAGE_PULL_FAILED, "no image", fatal_at)
+    plan = plan_job(replace(state, attached=True, trouble=trouble, workers=workers))
+    assert bool(plan.actions) is ends
