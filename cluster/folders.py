@@ -27,6 +27,11 @@ class Folders:
         """Sockets and mounts; short, as a Unix socket's path has 107 characters at most."""
         return Path("/run") / self.mark
 
+    @property
+    def buildah_run(self) -> Path:
+        """What buildah keeps only while the machine runs."""
+        return Path("/run") / f"{self.mark}-buildah"
+
     def cgroup(self, node: str) -> str:
         """Each kubelet has a tree of its own, or each would clear away the other's Pods."""
         return f"{self.mark}/{node}"

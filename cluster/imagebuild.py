@@ -108,7 +108,6 @@ def _offer_bases(folders: Folders) -> None:
 
 def _buildah(folders: Folders, *words: str | Path) -> None:
     folders.buildah.mkdir(parents=True, exist_ok=True)
-    runroot = Path("/run") / f"{folders.mark}-buildah"
-    own = ["--root", folders.buildah / "storage", "--runroot", runroot]
+    own = ["--root", folders.buildah / "storage", "--runroot", folders.buildah_run]
     environment = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
     commands.run(["buildah", *own, *words], environment=environment)

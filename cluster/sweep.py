@@ -50,7 +50,8 @@ def sweep(folders: Folders) -> None:
     network.take_down()
     restore(folders)
     clear_outside(folders)
-    shutil.rmtree(folders.run, ignore_errors=True)
+    for folder in (folders.run, folders.buildah_run):
+        shutil.rmtree(folder, ignore_errors=True)
     if folders.state.exists():
         shutil.rmtree(folders.state)
     folders.kubeconfig.unlink(missing_ok=True)

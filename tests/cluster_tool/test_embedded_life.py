@@ -82,7 +82,11 @@ def traces(machine: Machine) -> dict[str, list[str]]:
         "routes": machine.run("ip", "route", "show", "table", "all").stdout.splitlines(),
         "rules": machine.run("nft", "list", "ruleset").stdout.splitlines(),
         "namespaces": machine.run("ip", "netns").stdout.splitlines(),
-        "mounts": machine.run("cat", "/proc/self/mounts").stdout.splitlines(),
+        "mounts": [
+            line
+            for line in machine.run("cat", "/proc/self/mounts").stdout.splitlines()
+            if mark in line or str(machine.cache) in line
+        ],
         "processes": sorted(machine.processes().values()),
         "cgroups": cgroups,
         "settings": machine.run("sysctl", *settings).stdout.splitlines(),
@@ -299,8 +303,11 @@ def fetch(machine: Machine, pod_name: str, address: str) -> str:
         "  except OSError as e: time.sleep(0.5); last=e\n"
         "else: print(last)"
     )
-    words = ("exec", "-n", NAMESPACE, pod_name, "--", "python", "-c", code, address)
-    return machine.kubectl(*words).strip()
+    words = ("kubectl", "exec", "-n", NAMESPACE, pod_name, "--", "python", "-c", code, address)
+    until = time.monotonic() + 20
+    while (done := machine.run(*words, check=False)).returncode and time.monotonic() < until:
+        time.sleep(0.5)  # a kubelet that was just started has not looked at its Pods yet
+    return done.stdout.strip() or done.stderr
 
 
 def components(machine: Machine) -> dict[int, str]:
