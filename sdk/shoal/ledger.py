@@ -9,8 +9,8 @@ restarted operator can trust entries that are newer than the status.
 A job of days has many small entries. So every `ROLL_UP` entries another one repeats the bytes of
 those since the roll-up before: who reads from the start walks from roll-up to roll-up.
 
-The dispatcher writes entries (`shoal.dispatch.chain`), `shoal.ledger_reader` reads them; this module
-is their format.
+The dispatcher writes entries (`shoal.dispatch.chain`), `shoal.ledger_reader` reads them; this
+module is their format.
 """
 
 from __future__ import annotations

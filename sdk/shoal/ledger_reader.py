@@ -2,8 +2,9 @@
 
 The way goes backward first: from the last entry, whose digest is known, each names that of the one
 before it, and a roll-up spares the way over those that it repeats. Only when the chain arrives
-where the reader stood before are entries decoded, in their order. What is held between the two passes is
-bounded; objects beyond that are fetched again, and must have the digest that the first pass saw.
+where the reader stood before are entries decoded, in their order. What is held between the two
+passes is bounded; objects beyond that are fetched again, and must have the digest that the first
+pass saw.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The agent: the worker's first process, between the dispatcher and the child that runs user code.
 
-What only some jobs need is imported when they need it: the time until a new Pod's first task is the
-product. Three threads, each with its own connection: `_poll` asks for claims and fetches their inputs, the
+Three threads, each with its own connection: `_poll` asks for claims and fetches their inputs, the
 outbox reports, and the main thread moves bytes to and from the child. The agent never unpickles
-anything of the user's.
+anything of the user's. What only some jobs need is imported when they need it, since a new Pod's
+first task waits for every import here.
 """
 
 from __future__ import annotations

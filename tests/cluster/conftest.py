@@ -1,0 +1,64 @@
+"""What the tests on a cluster share: a client, and a fresh namespace.
+
+They expect the release `shoal` in the namespace `shoal-system` (`make deploy`) and KUBECONFIG, and
+leave nothing but what was there before.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests' own modules
+
+from namespaces import RELEASE_NAMESPACE, Place, served
+
+from shoal.kube import NAMESPACES, SECRETS, Client, connect
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Client]:
+    assert os.environ.get("KUBECONFIG"), 'no cluster: run eval "$(make -s cluster-env)" first'
+    async with await connect() as client:
+        yield client
+
+
+@pytest.fixture
+async def place(api: Client) -> AsyncIterator[Place]:
+    """A namespace of the test's own, served by the operator, deleted after it."""
+    name = f"test-{secrets.token_hex(4)}"
+    body = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": name,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        },
+    }
+    await api.create(NAMESPACES, body)
+    made = Place(api, name)
+    await served(made)
+    yield made
+    await api.delete(NAMESPACES, name)
+
+
+@pytest.fixture
+async def bucket_key(place: Place) -> str:
+    """The name of a Secret of the namespace with the default bucket's key."""
+    found = await place.api.get(SECRETS, "shoal-minio", RELEASE_NAMESPACE)
+    await place.api.create(
+        SECRETS,
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "shoal-minio"},
+            "data": {k: found["data"][k] for k in ("username", "password")},
+        },
+        place.namespace,
+    )
+    return "shoal-minio"
