@@ -79,6 +79,8 @@ class Sweeper:
                 present = set()
                 for body in listed["items"]:
                     live = CustomResource.of(kind, body)
+                    if not self._context.claims.is_ours(live.namespace):
+                        continue
                     present.add(live.uid)
                     known = self._context.cache.get(live.uid)
                     old = began - live.created > self._context.settings.sweep_seconds
