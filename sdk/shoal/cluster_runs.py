@@ -1,8 +1,8 @@
 """The machinery of `Kubernetes`: custom resources on one side, the bucket on the other.
 
-A run's events come from one watch on its resource. When the status says that the ledger or the log
-has grown, the new entries are read from the bucket and checked against the status. The watch goes
-on where the API server cuts it, and a run that is attached to later yields the same events.
+A run's events come from a watch (`shoal.following`). When the status says that the ledger or the
+log has grown, the new entries are read from the bucket and checked against the status. The watch
+goes on where the API server cuts it; a run that is attached to later yields the same events.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from shoal.discovery import Place
 from shoal.dispatch.logbook import key as log_key
 from shoal.dispatch.logbook import open_chunk
 from shoal.errors import ApiError, ConfigurationError, JobDeleted, NoOperator, ShoalException
+from shoal.following import API_SECONDS, LABEL, PROCESS, Follower, Reader
 from shoal.hosts import Kubernetes
-from shoal.kube import JOBS, MAPJOBS, Client, Resource, WatchEvent, shared
+from shoal.kube import JOBS, MAPJOBS, Client, Resource, shared
 from shoal.ledger import GENESIS
 from shoal.ledger_reader import LedgerReader
 from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed, Output, Printed
@@ -29,9 +30,6 @@ from shoal.storage import S3Storage
 
 OPERATOR_SECONDS = 20.0
 """How long a new resource may stay without any status before NoOperator is raised."""
-
-API_SECONDS = 300.0
-"""How long the API server may be away while a run is followed."""
 
 READ_AHEAD = 8
 
@@ -46,8 +44,10 @@ class ClusterMachinery:
         """Pack, upload, create."""
         api, place = await self._connect()
         prepared = await asyncio.to_thread(submission.prepare, call, place)
-        made = await submission.submit(api, place, prepared)
-        return ClusterRun(api, place, call.kind, made, new=True)
+        following = Follower.of(api, submission.KINDS[call.kind], place.namespace)
+        reader = following.reader(prepared.model.name)
+        made = await submission.submit(api, place, prepared, reader.ready())
+        return ClusterRun(api, place, call.kind, made, reader)
 
     async def attach(self, name: str) -> ClusterRun:
         """Find a run by name, or by full name where a Job and a MapJob have the same."""
@@ -79,7 +79,7 @@ class ClusterMachinery:
             place = await discovery.find(api, host)
         is_command = "command" in made["spec"]
         kind_: Kind = "map" if resource is MAPJOBS else "command" if is_command else "function"
-        return ClusterRun(api, place, kind_, made, new=False)
+        return ClusterRun(api, place, kind_, made)
 
     async def manifest(self, call: Call) -> Job | MapJob:
         """Return the resource that `submit` would create."""
@@ -95,10 +95,16 @@ class ClusterRun:
     """One jobs.shoal.dev or mapjobs.shoal.dev."""
 
     def __init__(
-        self, api: Client, place: Place, kind: Kind, made: dict[str, Any], *, new: bool
+        self,
+        api: Client,
+        place: Place,
+        kind: Kind,
+        made: dict[str, Any],
+        reader: Reader | None = None,
     ) -> None:
-        """`made` is the object as the API server has it; `new` if it was created just now."""
-        self._api, self._place, self._made, self._new = api, place, made, new
+        """`made` is the object as the API server has it; `reader` has followed it since then."""
+        self._api, self._place, self._made, self._reader = api, place, made, reader
+        self._new = reader is not None
         self._resource = submission.KINDS[kind]
         self._kind = kind
         items = made["spec"].get("items", {})
@@ -128,10 +134,41 @@ class ClusterRun:
     async def events(self, *, logs: bool) -> AsyncGenerator[Event, None]:
         """Yield everything from the start until `Ended`."""
         reading = _Reading(self, logs)
-        async for event in reading.of(self._made):
-            yield event
-        if reading.ended:
-            return
+        async with aclosing(self._states(reading)) as states:
+            async for made in states:
+                async for event in reading.of(made):
+                    yield event
+                if reading.ended:
+                    return
+
+    async def _states(self, reading: _Reading) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the object as it was made or is now, and then whenever it has changed."""
+        reader, self._reader = self._reader, None
+        if reader is None:
+            await self._look()
+        yield self._made
+        labels = self._made["metadata"].get("labels") or {}
+        if labels.get(LABEL) != PROCESS:
+            async with aclosing(self._watch()) as watch:
+                async for made in watch:
+                    yield made
+        if reader is None:
+            following = Follower.of(self._api, self._resource, self._place.namespace)
+            reader = following.reader(self.name)
+            await reader.ready()
+            yield await self._look()
+        while True:
+            try:
+                async with asyncio.timeout(None if reading.answered else OPERATOR_SECONDS):
+                    found = await reader.next()
+            except TimeoutError:
+                if not self._new:
+                    continue
+                raise self._unanswered() from None
+            yield self._mine(found) if found else await self._look()
+
+    async def _watch(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the states of a run that another process has submitted, by a watch of its own."""
         watch = self._api.watch(
             self._resource,
             self._place.namespace,
@@ -140,37 +177,43 @@ class ClusterRun:
             give_up_seconds=API_SECONDS,
         )
         async with aclosing(watch):
-            while not reading.ended:
-                made = self._mine(await self._next(watch, answered=reading.answered))
-                async for event in reading.of(made):
-                    yield event
+            async for event in watch:
+                there = event.object["items"] if event.type == "LISTED" else [event.object]
+                if event.type == "DELETED" or not there:
+                    yield await self._look()
+                else:
+                    yield self._mine(there[0])
 
-    async def _next(self, watch: AsyncGenerator[WatchEvent, None], *, answered: bool) -> WatchEvent:
-        """Return the watch's next event; the operator's first answer has to come in time."""
-        if answered or not self._new:
-            return await anext(watch)
+    async def _look(self) -> dict[str, Any]:
+        """Return the object as it is now; JobDeleted if there is none."""
         try:
-            async with asyncio.timeout(OPERATOR_SECONDS):
-                return await anext(watch)
-        except TimeoutError:
-            raise NoOperator(
-                f"No operator has taken up {self.full_name} in namespace {self._place.namespace} "
-                f"within {OPERATOR_SECONDS:.0f} s. Is it running (`kubectl get pods -A -l "
-                "app.kubernetes.io/name=shoal`), does it watch this namespace (the chart's "
-                "watchNamespaces), and what does its log say?"
-            ) from None
+            made = await self._api.get(self._resource, self.name, self._place.namespace)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise self._deleted() from None
+        return self._mine(made)
 
-    def _mine(self, event: WatchEvent) -> dict[str, Any]:
-        """Return the object as it is now; JobDeleted if it is gone, or another has its name."""
-        found = event.object.get("items", []) if event.type == "LISTED" else [event.object]
-        uid = self._made["metadata"]["uid"]
-        if event.type == "DELETED" or not found or found[0]["metadata"]["uid"] != uid:
-            raise JobDeleted(
-                f"{self.full_name} in namespace {self._place.namespace} was deleted before it "
-                "ended: its results are lost. Submit it again if you did not mean that."
-            )
-        self._made = found[0]
-        return self._made
+    def _mine(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Return the object, unless another one has taken the name."""
+        if made["metadata"]["uid"] != self._made["metadata"]["uid"]:
+            raise self._deleted()
+        self._made = made
+        return made
+
+    def _deleted(self) -> JobDeleted:
+        return JobDeleted(
+            f"{self.full_name} in namespace {self._place.namespace} was deleted: its results are "
+            "lost. Submit it again if you did not mean that."
+        )
+
+    def _unanswered(self) -> NoOperator:
+        return NoOperator(
+            f"No operator has taken up {self.full_name} in namespace {self._place.namespace} "
+            f"within {OPERATOR_SECONDS:.0f} s. Is it running (`kubectl get pods -A -l "
+            "app.kubernetes.io/name=shoal`), does it watch this namespace (the chart's "
+            "watchNamespaces), and what does its log say?"
+        )
 
     @property
     def prefix(self) -> str:
@@ -189,14 +232,7 @@ class ClusterRun:
 
     async def status(self) -> Mapping[str, Any]:
         """Return the status as it is now."""
-        try:
-            made = await self._api.get(self._resource, self.name, self._place.namespace)
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            made = {}
-        kind = "MODIFIED" if made else "DELETED"
-        status: Mapping[str, Any] = self._mine(WatchEvent(kind, made)).get("status") or {}
+        status: Mapping[str, Any] = (await self._look()).get("status") or {}
         return status
 
     async def cancel(self) -> None:
@@ -243,7 +279,7 @@ class _Reading:
         length = status.get("ledger", {}).get("length", 0)
         if self._ledger is None and length:
             self._ledger = LedgerReader(self._run.fetch, self._run.prefix)
-        if self._ledger is not None and length != self._ledger.length:
+        if self._ledger is not None and length > self._ledger.length:
             digest = status["ledger"].get("digest") or GENESIS
             async for entry in self._ledger.read(length, digest):
                 yield Accepted(entry)

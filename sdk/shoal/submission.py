@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from shoal import discovery, mirror, packing
 from shoal.deployment import Deployment
 from shoal.discovery import Place
-from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
+from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, NoBucket, ShoalException
+from shoal.following import LABEL, PROCESS
 from shoal.interpreters import KubernetesSecret
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
@@ -85,22 +86,31 @@ def prepare(call: Call, place: Place | None) -> Prepared:
     )
 
 
-async def submit(api: Client, place: Place, prepared: Prepared) -> dict[str, Any]:
+async def submit(
+    api: Client, place: Place, prepared: Prepared, ready: Coroutine[Any, Any, None]
+) -> dict[str, Any]:
     """Upload and create; return the object as the API server made it.
+
+    `ready` is awaited beside the upload, and done before the resource is created.
 
     What fails in between deletes what was uploaded for this call (code stays: it is shared by its
     digest, and the operator sweeps it when nobody names it).
     """
     kind = MAPJOBS if isinstance(prepared.model, MapJob) else JOBS
     if not prepared.needs_bucket:
+        await ready
         return await _create(api, place, kind, prepared)
-    storage = place.bucket(f"{kind.full_name(prepared.model.name)}")
+    try:
+        storage = place.bucket(f"{kind.full_name(prepared.model.name)}")
+    except NoBucket:
+        ready.close()
+        raise
     prefix = f"{place.prefix}/jobs/{prepared.id}"
     uploading = asyncio.ensure_future(
         asyncio.to_thread(_upload, storage, place.prefix, prefix, prepared)
     )
     try:
-        await asyncio.shield(uploading)
+        await asyncio.gather(asyncio.shield(uploading), ready)
         return await _create(api, place, kind, prepared)
     except BaseException:
         await asyncio.shield(_clean(uploading, lambda: remove_inputs(storage, prefix)))
@@ -193,6 +203,7 @@ def _upload(storage: Storage, shared: str, prefix: str, prepared: Prepared) -> N
 
 async def _create(api: Client, place: Place, kind: Resource, prepared: Prepared) -> dict[str, Any]:
     name, body = prepared.model.name, prepared.model.to_dict()
+    body["metadata"].setdefault("labels", {})[LABEL] = PROCESS
     try:
         return await api.create(kind, body, place.namespace)
     except ApiUnreachable:

@@ -42,6 +42,8 @@ class Client:
 
     def __init__(self, login: config.Login, *, kubeconfig: str | None = None) -> None:
         self.login = login
+        self.companions: dict[object, Any] = {}
+        """What others keep for the life of this connection."""
         self._kubeconfig = kubeconfig
         self._session: aiohttp.ClientSession | None = None
         self._retired: Sessions = []

@@ -19,17 +19,20 @@ _kept: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, _Kept]] = W
 
 async def shared(context: str | None = None) -> Client:
     """Return the running loop's connection to the cluster of `context` (None: the current one)."""
-    clients = _kept.setdefault(asyncio.get_running_loop(), {})
+    loop = asyncio.get_running_loop()
+    clients = _kept.setdefault(loop, {})
     if context not in clients:
         client = await connect(context)
         if context not in clients:
-            holder = _hold(client)
+            holder = _hold(client, loop)
             clients[context] = (await anext(holder), holder)
     return clients[context][0]
 
 
-async def _hold(client: Client) -> AsyncGenerator[Client, None]:
+async def _hold(client: Client, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Client, None]:
     try:
         yield client
     finally:
+        _kept.pop(loop, None)
+        client.companions.clear()
         await client.close()
