@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 REFUSED_PAUSE = 5.0
 CREATES_AT_ONCE = 10
+ROOM_PAUSE = 2.0
+"""Seconds for the scheduler to use the room that idle workers left, before more of them go."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class _Memory:
     contacted: set[str] = field(default_factory=set)
     counted: set[str] = field(default_factory=set)
     told: Trouble | None = None
+    room_at: float = 0.0
 
 
 class PoolKeeper:
@@ -105,7 +108,34 @@ class PoolKeeper:
             memory.told = trouble
             self._on_news(pool)
         times = [plan.wake_at, memory.history.retry_at if view.wanted else 0.0]
+        if view.wanted:
+            times.append(self._make_room(pool, memory, pods, trouble, now))
         return min((at for at in times if at > now), default=0.0)
+
+    def _make_room(
+        self,
+        pool: Pool,
+        memory: _Memory,
+        pods: tuple[PodFact, ...],
+        trouble: Trouble | None,
+        now: float,
+    ) -> float:
+        """Let idle workers of other pools go where this pool's Pods find no room.
+
+        Returns when to look again, 0 where there is room.
+        """
+        homeless = sum(bool(pod.unschedulable) and pod.alive for pod in pods)
+        quota = trouble is not None and trouble.reason is Reason.QUOTA_EXCEEDED
+        if not homeless and not quota:
+            return 0.0
+        if now >= memory.room_at:
+            memory.room_at = now + ROOM_PAUSE
+            released = self._context.dispatcher.release_idle(
+                homeless or 1, besides=pool.key, namespace=None if homeless else pool.namespace
+            )
+            if released:
+                logger.info("%d idle workers go to make room for pool %s", released, pool.key)
+        return memory.room_at
 
     async def delete_ended(self, pods: list[PodFact]) -> None:
         """Delete the ended Pods of pools that nobody uses any more."""

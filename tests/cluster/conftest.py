@@ -31,6 +31,27 @@ async def api() -> AsyncIterator[Client]:
 @pytest.fixture
 async def place(api: Client) -> AsyncIterator[Place]:
     """A namespace of the test's own, served by the operator, deleted after it."""
+    made = await _make(api)
+    yield made
+    await api.delete(NAMESPACES, made.namespace)
+
+
+@pytest.fixture
+async def user(place: Place, bucket_key: str) -> Place:
+    """A namespace in which a user of the SDK may work."""
+    return place
+
+
+@pytest.fixture
+async def other_user(api: Client) -> AsyncIterator[Place]:
+    """The namespace of another user."""
+    made = await _make(api)
+    await _give_key(made)
+    yield made
+    await api.delete(NAMESPACES, made.namespace)
+
+
+async def _make(api: Client) -> Place:
     name = f"test-{secrets.token_hex(4)}"
     body = {
         "apiVersion": "v1",
@@ -43,13 +64,17 @@ async def place(api: Client) -> AsyncIterator[Place]:
     await api.create(NAMESPACES, body)
     made = Place(api, name)
     await served(made)
-    yield made
-    await api.delete(NAMESPACES, name)
+    return made
 
 
 @pytest.fixture
 async def bucket_key(place: Place) -> str:
     """The name of a Secret of the namespace with the default bucket's key."""
+    await _give_key(place)
+    return "shoal-minio"
+
+
+async def _give_key(place: Place) -> None:
     found = await place.api.get(SECRETS, "shoal-minio", RELEASE_NAMESPACE)
     await place.api.create(
         SECRETS,
@@ -61,4 +86,3 @@ async def bucket_key(place: Place) -> str:
         },
         place.namespace,
     )
-    return "shoal-minio"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import shoal
 from shoal.errors import ApiError
 from shoal.kube import CONFIGMAPS, DEPLOYMENTS, JOBS, MAPJOBS, PODS, SECRETS, Client, Resource
 from shoal.storage import S3Storage
@@ -24,6 +25,10 @@ class Place:
 
     def __init__(self, api: Client, namespace: str) -> None:
         self.api, self.namespace = api, namespace
+
+    def host(self, **more: Any) -> shoal.Kubernetes:
+        """This namespace as a host of the SDK; it needs the fixture `bucket_key`."""
+        return shoal.Kubernetes(kubernetes_namespace=self.namespace, **more)
 
     async def apply(self, kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
         """Create an object."""

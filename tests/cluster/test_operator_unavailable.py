@@ -35,7 +35,7 @@ async def results(place: Place, status: dict[str, Any]) -> Counter[int]:
     found: Counter[int] = Counter()
     reader = LedgerReader(get, key)
     async for entry in reader.read(status["ledger"]["length"], status["ledger"]["digest"]):
-        found.update(record.index for record in entry.records)
+        found.update(record.task for record in entry.records)
     return found
 
 

@@ -212,6 +212,34 @@ class Dispatcher:
             session.leaving = True
             self._offer(session)
 
+    def release_idle(self, count: int, *, besides: str, namespace: str | None = None) -> int:
+        """Let up to `count` idle workers of other pools go, the longest idle first.
+
+        For Pods of the pool `besides` that find no room; `namespace` looks only there (a quota).
+        Returns how many go.
+        """
+        busy = self._busy()
+        totals: dict[str, int] = {}
+        idle: list[Session] = []
+        for session in self._sessions.values():
+            one = session.identity
+            if one.pool == besides or session.leaving or namespace not in (None, one.namespace):
+                continue
+            totals[one.pool] = totals.get(one.pool, 0) + 1
+            if one.pod_uid not in busy:
+                idle.append(session)
+        released = 0
+        for session in sorted(idle, key=lambda one: one.idle_since):
+            pool = session.identity.pool
+            if released == count:
+                break
+            if totals[pool] > self._pools.get(pool, PoolSettings()).min_workers:
+                totals[pool] -= 1
+                released += 1
+                session.leaving = True
+                self._offer(session)
+        return released
+
     def job(self, job: str) -> JobView | None:
         """Return what is durable of a job, or None if it is not attached."""
         run = self._runs.get(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from typing import Any
 
@@ -411,6 +412,23 @@ async def test_idle_workers_leave_but_for_the_pools_minimum() -> None:
     dispatcher._let_idle_workers_go(clock.now)
     answers = [await worker.poll() for worker in workers]
     assert [answer.get("exit", False) for answer in answers] == [True, True, False]
+
+
+async def test_the_longest_idle_workers_of_other_pools_make_room() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.set_pool("kept", PoolSettings(min_workers=1))
+    workers = []
+    for uid, pool in [("a", "kept"), ("b", POOL), ("c", POOL), ("d", "needy")]:
+        worker = Worker(dispatcher, uid)
+        worker.identity = dataclasses.replace(worker.identity, pool=pool)
+        await worker.poll()
+        clock.now += 1
+        workers.append(worker)
+    assert dispatcher.release_idle(1, besides="needy", namespace="another") == 0
+    assert dispatcher.release_idle(1, besides="needy") == 1
+    assert dispatcher.release_idle(5, besides="needy") == 1
+    answers = [await worker.poll() for worker in workers]
+    assert [answer.get("exit", False) for answer in answers] == [False, True, True, False]
 
 
 async def test_a_job_that_cannot_run_anywhere_ends_at_once_with_its_reason() -> None:
