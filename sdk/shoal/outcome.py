@@ -27,6 +27,7 @@ from shoal.ledger import Entry, Terminal
 from shoal.machinery import Accepted, Ended, Event, Printed, Run
 from shoal.printing import Printer
 from shoal.results import JobCompletion, TaskResult
+from shoal.troubles import Troubles
 from shoal.worker.records import ERROR, EXIT, JSON, PICKLE, SUCCEEDED, Record
 
 FETCHES = 8
@@ -40,9 +41,10 @@ BY_TASKS = ("TaskFailed", "CommandFailed")
 async def single(run: Run, *, logs: bool) -> Any:
     """Wait for a function or a command; return its result or JobCompletion, or raise."""
     record, end, terminal = None, None, None
-    printer = Printer(prefixed=False)
+    printer, troubles = Printer(prefixed=False), Troubles(run)
     async with aclosing(run.events(logs=logs)) as events:
         async for event in events:
+            troubles.observe(event)
             if isinstance(event, Accepted):
                 record = next(iter(event.entry.records), record)
                 terminal = event.entry.terminal or terminal
@@ -62,9 +64,10 @@ async def tasks(
 ) -> AsyncGenerator[TaskResult[Any], None]:
     """Yield each task's outcome as it becomes durable; raise if the run ended without all."""
     end, terminal, seen = None, None, 0
-    printer = Printer(prefixed=True)
+    printer, troubles = Printer(prefixed=True), Troubles(run)
     async with aclosing(run.events(logs=logs)) as events:
         async for event in events:
+            troubles.observe(event)
             if observe:
                 observe(event)
             if isinstance(event, Accepted):

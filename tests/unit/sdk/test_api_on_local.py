@@ -280,21 +280,24 @@ async def test_a_cancelled_caller_cancels_the_run(
         lambda: time.sleep(600), local, deployment=here, name="cancelled-by-caller"
     )
     task = asyncio.create_task(call)
-    handle = await attached("cancelled-by-caller", local)
+    handle = await running("cancelled-by-caller", local)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (await handle.wait()).phase == "Cancelled"
 
 
-async def attached(name: str, host: shoal.Host) -> shoal.JobHandle:
-    """Attach as soon as the run is there."""
+async def running(name: str, host: shoal.Host) -> shoal.JobHandle:
+    """Attach as soon as the run is there and runs."""
     async with asyncio.timeout(30):
         while True:
             try:
-                return await shoal.attach(name, host)
+                handle = await shoal.attach(name, host)
+                if (await handle.status()).phase == "Running":
+                    return handle
             except JobDeleted:
-                await asyncio.sleep(0.01)
+                pass  # not there yet
+            await asyncio.sleep(0.01)
 
 
 async def test_fire_and_forget_returns_none(local: shoal.Local, here: shoal.Deployment) -> None:
