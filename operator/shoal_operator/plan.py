@@ -20,6 +20,9 @@ from .resolve import Problem, Resolution
 from .settings import Settings
 from .trouble import History, Trouble, is_stale
 
+MOST_COMING = 16
+"""Pods on their way at once, or as many as are connected already: short maps need no more."""
+
 # what a job's plan may ask for
 
 
@@ -188,7 +191,10 @@ def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
     wake_at = _contact_deadline(alive, state, settings)
     if missing > 0:
         if now >= state.history.retry_at:
-            actions.append(CreatePods(missing))
+            coming = sum(pod.uid not in state.connected for pod in alive)
+            room = max(MOST_COMING, len(state.connected)) - coming
+            if room > 0:
+                actions.append(CreatePods(min(missing, room)))
         else:
             wake_at = _earliest(wake_at, state.history.retry_at)
     unborn = sorted(

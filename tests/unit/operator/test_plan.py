@@ -71,6 +71,20 @@ def test_pods_that_are_there_count_even_before_they_start(settings: Settings, po
     assert plan_pool(state, settings).actions == (CreatePods(1),)
 
 
+@pytest.mark.parametrize(
+    ("coming", "connected", "created"),
+    [(0, 0, 16), (10, 0, 6), (16, 0, 0), (0, 20, 20), (5, 20, 15)],
+)
+def test_wide_pools_grow_as_their_workers_arrive(
+    settings: Settings, pod: Make, coming: int, connected: int, created: int
+) -> None:
+    there = [pod(f"c{n}", started=NOW - 1) for n in range(connected)]
+    pods = [*there, *(pod(f"w{n}") for n in range(coming))]
+    uids = {pod.uid for pod in there}
+    state = pool_state(wanted=60, max_workers=64, pods=pods, connected=uids)
+    assert plan_pool(state, settings).actions == ((CreatePods(created),) if created else ())
+
+
 def test_idle_workers_are_left_to_leave_by_themselves(settings: Settings, pod: Make) -> None:
     pods = [pod("a", started=1500.0), pod("b", started=1500.0)]
     state = pool_state(wanted=0, pods=pods, connected={"a", "b"})
