@@ -96,8 +96,9 @@ def main() -> int:
     lines = [
         "# Results",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"Shoal {shoal.__version__}; medians. Written by `make bench`.",
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, Shoal {shoal.__version__}; medians. "
+        "Written by `make bench`.",
         "",
         "| what | median | against | goal |",
         "|---|---|---|---|",

@@ -98,6 +98,7 @@ class StatusWriter:
     async def _patch(self, resource: CustomResource, patch: Mapping[str, Any]) -> None:
         body = {"metadata": {"uid": resource.uid}, "status": patch}
         self._written[resource.uid] = time.time()
+        logger.debug("%s: writing its status", resource.full_name)
         try:
             answer = await self._api.patch(
                 API[resource.kind], resource.name, body, resource.namespace, subresource="status"
@@ -109,4 +110,7 @@ class StatusWriter:
                 return
             raise
         self.patches += 1
+        logger.debug(
+            "%s: status written, now %s", resource.full_name, patch.get("phase", "as it was")
+        )
         self._cache.put(CustomResource.of(resource.kind, answer))

@@ -40,7 +40,6 @@ A reason is the same word here, in the condition of the custom resource and in i
 that the client can find out itself is raised at submit, the others when the operator tells them.
 """
 
-# ruff: noqa: N818 - the names are those of the seed and of the conditions' reasons
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -204,6 +204,7 @@ class LedgerWriter:
         while True:
             try:
                 if await self._store.create(key, raw) or await self._store.get(key) == raw:
+                    _log.debug("%s: %s is durable", self._spec.name, key)
                     if attempt:
                         self._on_trouble(None)
                     return

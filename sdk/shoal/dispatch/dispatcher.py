@@ -299,6 +299,7 @@ class Dispatcher:
         under "gone"; one that is not yet attached after a restart under "later".
         """
         session = self._session(worker)
+        _log.debug("%s reports %d groups", worker.pod, len(groups))
         gone: list[str] = []
         later: list[str] = []
         waits = []
@@ -456,6 +457,7 @@ class Dispatcher:
             self._claims += 1
             claim = run.claim(f"{self._epoch}-{self._claims}", uid)
             if claim is not None:
+                _log.debug("%s gets claim %s of %s", session.identity.pod, claim.id, run.spec.name)
                 session.answer(self._answer(session, claim))
                 return
 
