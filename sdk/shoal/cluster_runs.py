@@ -26,7 +26,6 @@ from shoal.ledger import GENESIS
 from shoal.ledger_reader import LedgerReader
 from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed, Output, Printed
 from shoal.resources import Job, MapJob
-from shoal.storage import S3Storage
 
 OPERATOR_SECONDS = 20.0
 """How long a new resource may stay without any status before NoOperator is raised."""
@@ -221,14 +220,10 @@ class ClusterRun:
         run_id = self._made.get("status", {}).get("id") or self._made["spec"].get("id")
         return f"{self._place.prefix}/jobs/{run_id}"
 
-    @property
-    def storage(self) -> S3Storage:
-        """Return the bucket."""
-        return self._place.bucket(f"{self.full_name}, whose results are to be read,")
-
     async def fetch(self, key: str) -> bytes:
         """Return an object of the bucket."""
-        return await asyncio.to_thread(self.storage.get, key)
+        storage = await self._place.bucket(self._api, f"{self.full_name}, to be read,")
+        return await asyncio.to_thread(storage.get, key)
 
     async def status(self) -> Mapping[str, Any]:
         """Return the status as it is now."""
@@ -253,9 +248,11 @@ class ClusterRun:
         await self._api.delete(
             self._resource, self.name, self._place.namespace, uid=self._made["metadata"]["uid"]
         )
-        if self._place.storage is not None and self._made["spec"].get("id"):
+        spec = self._made["spec"]
+        if "payload" in spec.get("function", {}) or "contextVariables" in spec:
             with suppress(ShoalException):
-                await asyncio.to_thread(submission.remove_inputs, self._place.storage, self.prefix)
+                storage = await self._place.bucket(self._api, self.full_name)
+                await asyncio.to_thread(submission.remove_inputs, storage, self.prefix)
 
 
 class _Reading:

@@ -11,7 +11,6 @@ import base64
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from shoal.buckets import GenericStorageBucketSpec, StorageBucketSpec
 from shoal.errors import (
@@ -42,34 +41,43 @@ VARIABLES = (
 )
 
 
-@dataclass(frozen=True)
 class Place:
     """Where a call goes.
 
     Attributes:
         namespace: of the custom resource.
         cluster: the installation's id, the first part of every key.
-        storage: the bucket as this machine reaches it, None if there is none.
         field: what stands in the custom resource, None for the operator's default bucket.
         prefix: all keys of this namespace start with it, without a slash at its end.
     """
 
-    namespace: str
-    cluster: str
-    storage: S3Storage | None
-    field: StorageField | None
-    prefix: str
+    def __init__(
+        self,
+        namespace: str,
+        cluster: str,
+        wish: GenericStorageBucketSpec | None,
+        field: StorageField | None,
+    ) -> None:
+        self.namespace, self.cluster, self.field = namespace, cluster, field
+        self.prefix = "/".join(part for part in (wish and wish.prefix, cluster, namespace) if part)
+        self._wish = wish
+        self._opened: S3Storage | None = None
 
-    def bucket(self, what: str) -> S3Storage:
-        """Return the bucket; NoBucket, naming the call that needs one, if there is none."""
-        if self.storage is None:
-            raise NoBucket(
-                f"{what} needs a bucket, and none is configured. Pass "
-                "shoal.Kubernetes(storage_spec=shoal.GenericStorageBucketSpec(...)), or set "
-                "SHOAL_BUCKET and SHOAL_ENDPOINT_URL, or install the chart with storage.bucket. "
-                "(Only run_command with Deployment.container_image works without.)"
-            )
-        return self.storage
+    async def bucket(self, api: Client, what: str) -> S3Storage:
+        """Return the bucket as this machine reaches it; its key is read when it is first needed.
+
+        Raises NoBucket, naming `what` needs one, or SecretNotFound.
+        """
+        if self._opened is None:
+            if self._wish is None:
+                raise NoBucket(
+                    f"{what} needs a bucket, and none is configured. Pass "
+                    "shoal.Kubernetes(storage_spec=shoal.GenericStorageBucketSpec(...)), or set "
+                    "SHOAL_BUCKET and SHOAL_ENDPOINT_URL, or install the chart with a bucket. "
+                    "(Only run_command with Deployment.container_image works without.)"
+                )
+            self._opened = await _open(api, self.namespace, self._wish)
+        return self._opened
 
 
 _known: dict[object, tuple[float, Place]] = {}
@@ -83,10 +91,8 @@ async def find(api: Client, host: Kubernetes) -> Place:
     namespace = host.kubernetes_namespace or os.environ.get("SHOAL_NAMESPACE") or "default"
     told = await _configmap(api, namespace)
     wish = _wish(host.storage_spec, told)
-    prefix = "/".join(part for part in (wish and wish.prefix, told["clusterId"], namespace) if part)
-    storage = await _open(api, namespace, wish) if wish else None
     field = _field(wish) if wish and not _is_default(wish, told) else None
-    place = Place(namespace, told["clusterId"], storage, field, prefix)
+    place = Place(namespace, told["clusterId"], wish, field)
     _known[key] = (time.monotonic() + KEPT_SECONDS, place)
     return place
 

@@ -13,7 +13,7 @@ from typing import Any
 from shoal import discovery, mirror, packing
 from shoal.deployment import Deployment
 from shoal.discovery import Place
-from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, NoBucket, ShoalException
+from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
 from shoal.following import LABEL, PROCESS
 from shoal.interpreters import KubernetesSecret
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
@@ -101,8 +101,8 @@ async def submit(
         await ready
         return await _create(api, place, kind, prepared)
     try:
-        storage = place.bucket(f"{kind.full_name(prepared.model.name)}")
-    except NoBucket:
+        storage = await place.bucket(api, kind.full_name(prepared.model.name))
+    except ShoalException:
         ready.close()
         raise
     prefix = f"{place.prefix}/jobs/{prepared.id}"

@@ -10,7 +10,6 @@ from namespaces import RELEASE_NAMESPACE, Place
 import shoal
 from shoal import cluster_runs, discovery, errors
 from shoal.kube import CONFIGMAPS, JOBS, NAMESPACES, Client
-from shoal.storage import S3Storage
 
 HERE = shoal.Deployment()
 
@@ -27,8 +26,8 @@ async def call(host: shoal.Kubernetes) -> object:
 async def keys(place: Place) -> list[str]:
     host = shoal.Kubernetes(kubernetes_namespace=place.namespace)
     found = await discovery.find(place.api, host)
-    assert isinstance(found.storage, S3Storage)
-    return [info.key for info in found.storage.list(f"{found.prefix}/")]
+    storage = await found.bucket(place.api, "this test")
+    return [info.key for info in storage.list(f"{found.prefix}/")]
 
 
 async def test_a_namespace_that_does_not_exist() -> None:
@@ -53,9 +52,9 @@ async def test_a_secret_that_does_not_exist(place: Place) -> None:
 
 async def test_a_bucket_that_does_not_exist(place: Place, bucket_key: str) -> None:
     known = await discovery.find(place.api, shoal.Kubernetes(kubernetes_namespace=place.namespace))
-    assert known.storage is not None
+    storage = await known.bucket(place.api, "this test")
     spec = shoal.GenericStorageBucketSpec(
-        "missing", known.storage.endpoint, username_password_secret=bucket_key
+        "missing", storage.endpoint, username_password_secret=bucket_key
     )
     with pytest.raises(errors.BucketNotFound, match="no bucket missing"):
         await call(shoal.Kubernetes(spec, kubernetes_namespace=place.namespace))

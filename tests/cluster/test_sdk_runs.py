@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import textwrap
@@ -26,15 +25,30 @@ def host(place: Place, bucket_key: str) -> shoal.Kubernetes:
     return shoal.Kubernetes(kubernetes_namespace=place.namespace)
 
 
-def in_this_file(x: int) -> str:
-    return f"{x} in {os.path.basename(os.getcwd())}"
-
-
-async def test_a_function_by_value_by_name_and_from_the_users_files(host: shoal.Kubernetes) -> None:
+async def test_a_function_by_value_and_by_name(host: shoal.Kubernetes) -> None:
     assert await shoal.run_function(lambda a, b: a + b, host, None, HERE, [1], {"b": 2}) == 3
     assert await shoal.run_function("math.gcd", host, None, HERE, [12, 18]) == 6
-    expected = f"5 in {Path.cwd().name}"
-    assert await shoal.run_function(in_this_file, host, args=[5]) == expected
+
+
+async def test_a_function_of_the_users_files_with_data_beside_it(
+    host: shoal.Kubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "users_module.py").write_text(
+        "import shoal\n"
+        "HOST = shoal.Kubernetes(reusable_pods=True)\n"
+        "DEPLOYMENT = shoal.Deployment.mirror_local(globs='*.txt')\n"
+        "def read(name):\n    return open(name).read()\n"
+    )
+    (tmp_path / "data.txt").write_text("the data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import users_module
+
+    pending = users_module.DEPLOYMENT
+    read = users_module.read
+    assert await shoal.run_function(read, host, None, pending, ["data.txt"]) == "the data"
+    assert await shoal.run_function(read, host, None, await pending, ["data.txt"]) == "the data"
+    assert await shoal.run_function("users_module.read", host, args=["users_module.py"])
 
 
 async def test_a_function_runs_in_a_pod_and_says_what_it_does(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal
 
@@ -65,7 +66,12 @@ class Client:
         sessions = [*self._retired, *([self._session] if self._session else [])]
         self._session, self._retired = None, []
         for session in sessions:
+            if isinstance(session.connector, aiohttp.TCPConnector):
+                # no farewell by TLS: it would outlast a loop that closes now
+                await session.connector.close(abort_ssl=True)
             await session.close()
+        if sessions:
+            await asyncio.sleep(0)  # the loop drops aborted connections in its next round
 
     # reading
 
@@ -242,7 +248,7 @@ class Client:
             pause = 0.1 * 4 ** (attempt - 1)
             login = self.login
             try:
-                async with await self.open(method, path, query, data, headers) as answer:
+                async with self.open(method, path, query, data, headers) as answer:
                     text = await answer.text()
                     if answer.status < 400:
                         return text
@@ -259,6 +265,7 @@ class Client:
             else:
                 raise error
 
+    @asynccontextmanager
     async def open(
         self,
         method: str,
@@ -268,8 +275,8 @@ class Client:
         headers: Mapping[str, str] | None = None,
         *,
         limits: aiohttp.ClientTimeout | None = None,
-    ) -> aiohttp.ClientResponse:
-        """Send one request and return the open response, whatever its status (watches, logs)."""
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """Send one request and hold the open response, whatever its status (watches, logs)."""
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 limit=0,  # a watch holds its connection: any limit would be a deadlock
@@ -280,7 +287,7 @@ class Client:
         everything = dict(headers or {})
         if token := await self.login.authorization():
             everything["Authorization"] = token
-        return await self._session.request(
+        answer = await self._session.request(
             method,
             self.login.host + path,
             params={key: value for key, value in (query or {}).items() if value is not None},
@@ -290,6 +297,13 @@ class Client:
             server_hostname=self.login.server_hostname,
             timeout=limits or LIMITS,
         )
+        try:
+            yield answer
+        finally:
+            if answer.connection is not None and answer.connection.transport is not None:
+                # in the middle of the body; TLS's farewell would outlast a loop that closes now
+                answer.connection.transport.abort()
+            answer.close()
 
     async def _renew(self, used: config.Login) -> None:
         """Read the configuration again, once for all requests that were refused with `used`."""

@@ -103,7 +103,7 @@ async def _once(
     }
     limits = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE_SECONDS)
     try:
-        async with await api.open("GET", path, query, limits=limits) as answer:
+        async with api.open("GET", path, query, limits=limits) as answer:
             if answer.status >= 400:
                 raise _status_error(await answer.text(), answer.status, path)
             buffer = bytearray()
