@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,7 @@ class ProgressBar:
     def __init__(self, shown: Any) -> None:
         self._shown = shown
         self._failed = 0
+        self._status: Mapping[str, Any] = {}
 
     def observe(self, event: Event) -> None:
         """Take an event of the run."""
@@ -40,17 +41,18 @@ class ProgressBar:
             self._failed += sum(record.state != "SUCCEEDED" for record in records)
             self._shown.update(len(records))
         elif isinstance(event, Observed):
-            self._shown.set_postfix_str(self._says(event), refresh=True)
+            self._status = event.status
+        self._shown.set_postfix_str(", ".join(self._says()), refresh=True)
 
-    def _says(self, event: Observed) -> str:
-        failed = f"{self._failed} failed" if self._failed else ""
-        workers = event.status.get("workers") or {}
-        if "ready" in workers:
-            failed = f"{workers['ready']} workers{', ' if failed else ''}{failed}"
-        for condition in event.status.get("conditions", ()):
+    def _says(self) -> Iterator[str]:
+        for condition in self._status.get("conditions", ()):
             if condition["type"] == "WorkersReady" and condition["status"] == "False":
-                return ", ".join(part for part in (condition["reason"], failed) if part)
-        return failed
+                yield condition["reason"]
+        workers = self._status.get("workers") or {}
+        if "ready" in workers:
+            yield f"{workers['ready']} workers"
+        if self._failed:
+            yield f"{self._failed} failed"
 
 
 def is_wanted() -> bool:
@@ -58,6 +60,6 @@ def is_wanted() -> bool:
     said = os.environ.get("SHOAL_PROGRESS")
     if said is not None:
         return said not in ("0", "no", "false", "")
-    if "ipykernel" in sys.modules:
+    if "IPython" in sys.modules and hasattr(sys.modules["IPython"].get_ipython(), "kernel"):
         return True
     return sys.stderr is not None and sys.stderr.isatty()
