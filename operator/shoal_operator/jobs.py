@@ -1,22 +1,19 @@
-"""A Job's or MapJob's reconcile: observe, plan, act, write the status.
-
-What the operator knows of a job beyond the custom resource is a `Run`, kept in memory and made anew
-after a restart; nothing in it is needed for correctness.
-"""
+"""A Job's or MapJob's reconcile: observe, plan, act, write the status."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from shoal.dispatch import JobView
 from shoal.errors import LedgerTampered, StorageError
 from shoal.ledger import Terminal
 
 from . import names
-from .buckets import BucketProblem, JobBucket, JobPlace
+from .bucket import JobBucket, JobPlace
+from .buckets import BucketProblem
 from .cache import CustomResource
 from .context import Context
 from .deployments import make_deployment
@@ -35,6 +32,7 @@ from .plan import (
 )
 from .poolkeeping import PoolKeeper
 from .resolve import Problem, Resolution, resolve
+from .runs import Run
 from .status import JobFacts, Outcome, job_status, outcome_of
 from .statuswriting import StatusWriter
 from .trouble import Trouble
@@ -46,26 +44,6 @@ RETRY_SECONDS = 2.0
 CLOSING_SECONDS = 15.0
 """How long the ledger's last entry may take before the status says the end without it."""
 FOREVER = 1e9
-
-
-@dataclass(slots=True)
-class Run:
-    """What the operator knows of an unfinished job."""
-
-    accepted: float
-    fresh: bool
-    """No dispatcher can have worked on it before."""
-    attached: bool = False
-    resolution: Resolution | None = None
-    resolved_for: tuple[object, ...] = ()
-    parallelism: int = 0
-    problem: Problem | None = None
-    problem_since: float = 0.0
-    outcome: Outcome | None = None
-    finishing: tuple[Reason, str, float] | None = None
-    told: set[str] = field(default_factory=set)
-    lost_pods: int = 0
-    ready: int = 0
 
 
 class JobKeeper:

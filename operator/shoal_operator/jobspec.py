@@ -8,7 +8,7 @@ from typing import Any
 from shoal.dispatch import CodeRef, Inputs, JobSpec
 
 from . import names
-from .buckets import JobPlace
+from .bucket import JobPlace
 from .cache import CustomResource
 from .resolve import Resolution
 

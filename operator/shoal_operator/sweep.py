@@ -20,7 +20,8 @@ from shoal.kube import JOBS, MAPJOBS
 from shoal.storage import ObjectInfo, S3Storage
 
 from . import names
-from .buckets import Bucket, BucketProblem, JobPlace
+from .bucket import Bucket, JobPlace
+from .buckets import BucketProblem
 from .cache import CustomResource
 from .context import Context
 from .discovery import namespaces
@@ -56,6 +57,9 @@ class Sweeper:
                 await self.once()
             except (ApiError, StorageError, BucketProblem, TimeoutError) as error:
                 logger.warning("the sweep could not be completed: %s", error)
+            except Exception:
+                # The probe sees sweeps that keep failing; the jobs should not suffer meanwhile.
+                logger.exception("the sweep broke")
             await asyncio.sleep(self._context.settings.sweep_seconds)
 
     async def once(self) -> None:

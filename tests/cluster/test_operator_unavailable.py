@@ -9,7 +9,7 @@ from typing import Any
 from namespaces import RELEASE_NAMESPACE, Place, bucket
 
 from shoal.kube import PODS
-from shoal.ledger import LedgerReader
+from shoal.ledger_reader import LedgerReader
 
 
 async def kill_operator(place: Place) -> None:
