@@ -89,7 +89,8 @@ async def main() -> None:
     clock.step(f"read {len(sources)} files ({size / 1e6:.1f} MB) of Python {version}")
     measures, places = await measured(sources, host, chosen.workers, clock)
     packages = report.by_package(measures)
-    title = f"Python {version}'s standard library: {len(sources)} files, {len(places)} workers"
+    nodes = len({node for _, node in places})
+    title = f"Python {version}'s standard library, by {len(places)} workers on {nodes} node(s)"
     report.chart(packages, chosen.chart, title)
     clock.step(f"the chart is in {chosen.chart}")
 
