@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 BUCKET_EVERY = 10
 """The bucket is looked through at every so many sweeps."""
+GATHER_SECONDS = 2.0
+"""Jobs that are deleted within so long are cleared away together."""
 BATCH = 1000
 """Keys that one request deletes."""
 
@@ -49,6 +51,7 @@ class Sweeper:
         self._reconciler = reconciler
         self._swept = swept
         self._count = 0
+        self._gone: list[CustomResource] = []
 
     async def run(self) -> None:
         """Sweep for ever."""
@@ -118,23 +121,30 @@ class Sweeper:
                         raise
 
     async def job_gone(self, job: CustomResource) -> None:
-        """A job was deleted: its keys go too, once a live look says that it is really gone."""
-        try:
-            live = await self._context.api.get(API[job.kind], job.name, job.namespace)
-            if live["metadata"]["uid"] == job.uid:
-                return
-        except ApiError as error:
-            if error.status != 404:
-                raise
-        storage = _storage_of(job, self._context)
-        if storage is None or await self._id_in_use(job.namespace, job.job_id):
-            return
-        bucket = await self._context.buckets.open(storage)
-        place = JobPlace.of(storage, self._context.settings.cluster_id, job.namespace, job.job_id)
-        await asyncio.to_thread(_delete_all, bucket.storage, f"{place.job}/")
+        """A job was deleted: its keys go too, a moment later and together with those of others."""
+        self._gone.append(job)
+        if len(self._gone) > 1:
+            return  # who came first collects them all
+        await asyncio.sleep(GATHER_SECONDS)
+        gone, self._gone = self._gone, []
+        for namespace in {job.namespace for job in gone}:
+            # A live look, not the cache: keys are deleted only of jobs that are really gone.
+            ids = await self._ids(namespace)
+            for job in gone:
+                if job.namespace == namespace and job.job_id not in ids:
+                    await self._delete_keys(job)
 
-    async def _id_in_use(self, namespace: str, job_id: str) -> bool:
-        return job_id in await self._ids(namespace)
+    async def _delete_keys(self, job: CustomResource) -> None:
+        storage = _storage_of(job, self._context)
+        if storage is None:
+            return
+        try:
+            bucket = await self._context.buckets.open(storage)
+            cluster = self._context.settings.cluster_id
+            place = JobPlace.of(storage, cluster, job.namespace, job.job_id)
+            await asyncio.to_thread(_delete_all, bucket.storage, f"{place.job}/")
+        except (BucketProblem, StorageError) as error:
+            logger.warning("keys of %s stay until the next sweep: %s", job.full_name, error)
 
     async def _ids(self, namespace: str) -> set[str]:
         """Ids of all jobs that a namespace has now, asked of the API server itself."""
