@@ -63,7 +63,11 @@ async def _make(api: Client) -> Place:
     }
     await api.create(NAMESPACES, body)
     made = Place(api, name)
-    await served(made)
+    try:
+        await served(made)
+    except BaseException:
+        await api.delete(NAMESPACES, name)
+        raise
     return made
 
 
