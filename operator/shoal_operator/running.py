@@ -173,7 +173,8 @@ async def _rotate(tls: Any, authority: Authority, server_name: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _serving(app: web.Application, port: int, tls: Any = None) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    # a poll whose worker is gone must not get a claim: its handler ends with the connection
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     try:
         await web.TCPSite(runner, None, port, ssl_context=tls).start()

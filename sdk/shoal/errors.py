@@ -50,6 +50,13 @@ class ShoalException(Exception):
     """The root: ``except ShoalException`` catches all that Shoal itself raises."""
 
 
+_MISSING_MODULE = (
+    "The module is missing where the function ran. Name an image that has it: "
+    "deployment=shoal.Deployment.container_image('repository', 'tag'), or, to send your own code "
+    "along, shoal.Deployment.mirror_local(interpreter=shoal.ContainerInterpreter('repository'))"
+)
+
+
 class TaskException(ShoalException):
     """The function raised. ``type``, ``message`` and ``traceback`` are texts from the worker."""
 
@@ -59,6 +66,8 @@ class TaskException(ShoalException):
 
     def __str__(self) -> str:
         head = f"{self.type}: {self.message}" if self.type else self.message
+        if self.type == "ModuleNotFoundError":
+            head += f"\n{_MISSING_MODULE}"
         return f"{head}\n\nRemote traceback:\n{self.traceback.rstrip()}" if self.traceback else head
 
 

@@ -161,19 +161,22 @@ class LocalWorkers:
         self.dispatcher.settle()
         archive, _ = bundle.build()
         app = application(self.dispatcher, authenticate=self._authenticate, worker_zip=archive)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        # a poll whose worker is gone must not get a claim: its handler ends with the connection
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self._port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
-        await self.dispatcher.stop()
         for process in self._processes.values():
             if process.returncode is None:
                 process.terminate()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=5)
+        await self.dispatcher.stop()
         await self._runner.cleanup()
 
     async def _authenticate(self, headers: Mapping[str, str]) -> WorkerIdentity:
