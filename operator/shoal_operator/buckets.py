@@ -22,7 +22,7 @@ from shoal.kube import SECRETS, Client
 from shoal.storage import S3Storage
 
 from .bucket import Bucket
-from .events import Reason
+from .reasons import Reason
 from .resolve import Problem, Storage, default_storage, is_forbidden
 from .settings import Settings
 

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from .cache import CustomResource
-from .events import Reason
 from .observe import PodFact
+from .reasons import Reason
 from .status import Outcome
 from .trouble import end_of
 

@@ -1,7 +1,7 @@
-"""The closed list of reasons, and the Events that carry them to `kubectl describe`.
+"""Events: what `kubectl describe` shows of a custom resource.
 
-A reason is one word in three places: a condition's reason, an Event's reason, and the name of the
-SDK's exception. Events are aggregated: one object per custom resource and reason, its count raised.
+They carry the words of `reasons`, and are aggregated: one object for each custom resource and
+reason, its count raised.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shoal.kube import EVENTS
 
 from . import names
+from .reasons import QUIET, Reason
 
 if TYPE_CHECKING:
     from shoal.kube import Client
@@ -23,65 +23,6 @@ if TYPE_CHECKING:
     from .cache import CustomResource
 
 logger = logging.getLogger(__name__)
-
-
-class Reason(StrEnum):
-    """Every reason that a condition or an Event of ours may carry."""
-
-    # what goes well
-    ACCEPTED = "Accepted"
-    RUNNING = "Running"
-    COMPLETE = "Complete"
-    WORKERS_CREATED = "WorkersCreated"
-    WORKERS_READY = "WorkersReady"
-    # what can be waited for
-    PENDING = "Pending"
-    UNSCHEDULABLE = "Unschedulable"
-    QUOTA_EXCEEDED = "QuotaExceeded"
-    IMAGE_PULLING = "ImagePulling"
-    PARALLELISM_CAPPED = "ParallelismCapped"
-    NOT_CAPPED = "NotCapped"
-    # what ends a job
-    TASK_FAILED = "TaskFailed"
-    COMMAND_FAILED = "CommandFailed"
-    DEADLINE_EXCEEDED = "DeadlineExceeded"
-    CANCELLED = "Cancelled"
-    IMAGE_PULL_FAILED = "ImagePullFailed"
-    WORKER_NO_CONTACT = "WorkerNoContact"
-    STORAGE_UNAVAILABLE = "StorageUnavailable"
-    BUCKET_NOT_FOUND = "BucketNotFound"
-    SECRET_NOT_FOUND = "SecretNotFound"
-    ACCESS_DENIED = "AccessDenied"
-    CONDITIONAL_WRITES_UNSUPPORTED = "ConditionalWritesUnsupported"
-    NO_BUCKET = "NoBucket"
-    INPUTS_NOT_FOUND = "InputsNotFound"
-    INPUTS_CORRUPT = "InputsCorrupt"
-    LEDGER_TAMPERED = "LedgerTampered"
-    PYTHON_MISMATCH = "PythonMismatch"
-    DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"
-    POD_REJECTED = "PodRejected"
-    DISRUPTIONS_EXCEEDED = "DisruptionsExceeded"
-    ID_IN_USE = "IdInUse"
-
-    @classmethod
-    def of(cls, text: str, default: Reason) -> Reason:
-        """The reason spelled `text`, or `default` for a word that is not ours."""
-        try:
-            return cls(text)
-        except ValueError:
-            return default
-
-
-QUIET = frozenset(
-    {
-        Reason.COMPLETE,
-        Reason.RUNNING,
-        Reason.ACCEPTED,
-        Reason.WORKERS_CREATED,
-        Reason.WORKERS_READY,
-        Reason.CANCELLED,
-    }
-)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,6 @@ from .cache import CustomResource
 from .context import Context
 from .deployments import make_deployment
 from .direct import plan_direct
-from .events import Reason
 from .jobspec import dispatch_spec
 from .observe import seconds
 from .plan import (
@@ -31,6 +30,7 @@ from .plan import (
     plan_job,
 )
 from .poolkeeping import PoolKeeper
+from .reasons import Reason
 from .resolve import Problem, Resolution, resolve
 from .runs import Run
 from .status import JobFacts, Outcome, job_status, outcome_of

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from .cache import CustomResource
-from .events import Reason
 from .observe import PodFact
 from .pools import Pool
+from .reasons import Reason
 from .resolve import Problem, Resolution
 from .settings import Settings
 from .trouble import History, Trouble, is_stale

@@ -19,11 +19,11 @@ from shoal.kube import PODS
 
 from .cache import Cache
 from .context import Context
-from .events import Reason
 from .observe import PodFact, pod_fact
 from .plan import CreatePods, DeletePod, PoolState, Retire, plan_pool
 from .pods import direct_pod, pod_name, worker_pod
 from .pools import Pool
+from .reasons import Reason
 from .trouble import History, Trouble, end_of, is_stale, no_contact, pool_trouble
 
 logger = logging.getLogger(__name__)

@@ -20,12 +20,12 @@ from .cache import CustomResource
 from .context import Context
 from .deployments import DeploymentKeeper
 from .discovery import namespaces
-from .events import QUIET, Reason
 from .jobs import JobKeeper
 from .observe import PodFact, pod_fact
 from .poolkeeping import PoolKeeper
 from .pools import Pool, pool_key
 from .queueing import DirtyQueue
+from .reasons import QUIET, Reason
 from .statuswriting import StatusWriter
 from .trouble import gone_reason
 

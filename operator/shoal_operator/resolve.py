@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from . import names
 from .cache import CustomResource
-from .events import Reason
 from .pools import Pool, Template, digest, template
+from .reasons import Reason
 from .settings import Settings
 
 

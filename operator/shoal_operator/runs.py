@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .events import Reason
+from .reasons import Reason
 from .resolve import Problem, Resolution
 from .status import Outcome
 

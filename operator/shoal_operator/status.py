@@ -18,8 +18,8 @@ from shoal.worker import records
 
 from . import names
 from .cache import CustomResource
-from .events import Reason
 from .observe import seconds
+from .reasons import Reason
 from .resolve import Problem, Resolution
 from .trouble import Trouble
 

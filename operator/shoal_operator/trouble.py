@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from .events import Reason
 from .observe import PodFact
+from .reasons import Reason
 from .settings import Settings
 
 IMAGE_REASONS = frozenset(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shoal_operator.direct import plan_direct
-from shoal_operator.events import Reason
+from shoal_operator.reasons import Reason
 
 Make = Callable[..., Any]
 SPEC = {"command": ["true"]}

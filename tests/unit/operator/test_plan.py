@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from shoal_operator.events import Reason
 from shoal_operator.plan import (
     AttachJob,
     CreatePods,
@@ -24,6 +23,7 @@ from shoal_operator.plan import (
     plan_pool,
 )
 from shoal_operator.pools import Pool, Template
+from shoal_operator.reasons import Reason
 from shoal_operator.resolve import Problem, resolve
 from shoal_operator.settings import Settings
 from shoal_operator.trouble import History, Trouble

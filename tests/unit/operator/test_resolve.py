@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shoal_operator.events import Reason
+from shoal_operator.reasons import Reason
 from shoal_operator.resolve import is_forbidden, resolve
 from shoal_operator.settings import Settings
 

@@ -12,7 +12,7 @@ import pytest
 from shoal.dispatch import JobView
 from shoal.ledger import Terminal
 from shoal.worker.records import Record, Ref
-from shoal_operator.events import Reason
+from shoal_operator.reasons import Reason
 from shoal_operator.resolve import Problem, resolve
 from shoal_operator.settings import Settings
 from shoal_operator.status import (

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from shoal.errors import ApiError
-from shoal_operator.events import Reason
 from shoal_operator.poolkeeping import refusal
+from shoal_operator.reasons import Reason
 from shoal_operator.settings import Settings
 from shoal_operator.trouble import History, gone_reason, pool_trouble
 
