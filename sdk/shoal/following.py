@@ -37,6 +37,8 @@ class Reader:
     async def ready(self) -> None:
         """Wait until the watch stands, so that nothing that is created after this is missed."""
         await self._follower.listed.wait()
+        if self._latest is None:
+            self._changed.clear()  # that the object was not there is no news from here on
 
     def put(self, state: Object | Exception | None) -> None:
         """Take the object as it is now, None if the watch does not know it, or why it ended."""

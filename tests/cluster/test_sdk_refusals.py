@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from namespaces import RELEASE_NAMESPACE, Place
+from namespaces import Place
 
 import shoal
-from shoal import cluster_runs, discovery, errors
-from shoal.kube import CONFIGMAPS, JOBS, NAMESPACES, Client
+from shoal import discovery, errors
+from shoal.kube import JOBS, Client
 
 HERE = shoal.Deployment()
 
@@ -97,23 +97,3 @@ async def test_an_unpicklable_item_is_told_before_anything_is_uploaded(
     with pytest.raises(shoal.Unpicklable, match="item 1"):
         await shoal.run_map(len, ["a", (x for x in "a")], host, None, HERE)
     assert await keys(place) == []
-
-
-async def test_an_operator_that_does_not_answer(
-    api: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a namespace that no operator watches, but whose ConfigMap says that one does."""
-    monkeypatch.setattr(cluster_runs, "OPERATOR_SECONDS", 1.0)
-    told = await api.get(CONFIGMAPS, "shoal", RELEASE_NAMESPACE)
-    await api.delete(CONFIGMAPS, "shoal", "kube-public")
-    body = {"metadata": {"name": "shoal"}, "data": told["data"]}
-    await api.create(CONFIGMAPS, body, "kube-public")
-    try:
-        host = shoal.Kubernetes(kubernetes_namespace="kube-public")
-        deployment = shoal.Deployment.container_image("localhost/none")
-        with pytest.raises(errors.NoOperator, match=r"jobs\.shoal\.dev/.* within 1 s"):
-            await shoal.run_command("true", host, None, deployment)
-        assert (await api.list(JOBS, "kube-public"))["items"] == []
-    finally:
-        await api.delete(CONFIGMAPS, "shoal", "kube-public")
-    assert await api.get(NAMESPACES, "kube-public")
