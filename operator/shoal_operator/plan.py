@@ -21,7 +21,11 @@ from .settings import Settings
 from .trouble import History, Trouble, is_stale
 
 MOST_COMING = 16
-"""Pods on their way at once, or as many as are connected already: short maps need no more."""
+"""Pods on their way at once for one job.
+
+Where more are connected already, as many as those: a crowd of short jobs, or a short map, is done
+before more workers could help, and a long one doubles its workers at each step.
+"""
 
 # what a job's plan may ask for
 
@@ -160,6 +164,8 @@ class PoolState:
     connected: Collection[str]
     wanted: int
     """Workers that its jobs could use now."""
+    widest: int
+    """Workers that one of its jobs could use now, at the most."""
     history: History
     now: float
     up_since: float
@@ -171,8 +177,8 @@ class PoolState:
 def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
     """Plan a pool's Pods: min(max(minWorkers, wanted), maxWorkers) of them.
 
-    What is too much leaves by itself when idle; only Pods that never began, Pods that are silent
-    and Pods that ended are deleted.
+    What is too much leaves by itself when idle; only Pods that no node took yet, Pods that are
+    silent and Pods that ended are deleted. A Pod that begins on its node stays for the next job.
     """
     pool, now = state.pool, state.now
     ended = [pod for pod in state.pods if pod.ended and not pod.deleting]
@@ -192,13 +198,14 @@ def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
     if missing > 0:
         if now >= state.history.retry_at:
             coming = sum(pod.uid not in state.connected for pod in alive)
-            room = max(MOST_COMING, len(state.connected)) - coming
+            first = max(pool.min_workers, min(state.widest, MOST_COMING))
+            room = max(first, len(state.connected)) - coming
             if room > 0:
                 actions.append(CreatePods(min(missing, room)))
         else:
             wake_at = _earliest(wake_at, state.history.retry_at)
     unborn = sorted(
-        (pod for pod in alive if not pod.started and pod.uid not in state.connected),
+        (pod for pod in alive if not pod.node and pod.uid not in state.connected),
         key=lambda pod: -pod.created,
     )
     actions.extend(DeletePod(pod.uid) for pod in unborn[: max(0, -missing)])

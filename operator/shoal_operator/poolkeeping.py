@@ -89,6 +89,7 @@ class PoolKeeper:
             pods=pods,
             connected=view.connected,
             wanted=view.wanted,
+            widest=view.widest,
             history=memory.history,
             now=now,
             up_since=context.up_since,

@@ -253,12 +253,13 @@ class Dispatcher:
         """Return what is known of a pool now."""
         sessions = [one for one in self._sessions.values() if one.identity.pool == pool]
         busy = self._busy()
-        wanted = sum(run.wanted_workers() for run in self._runs.values() if run.pool == pool)
+        wanted = [run.wanted_workers() for run in self._runs.values() if run.pool == pool]
         return PoolView(
             connected=frozenset(session.identity.pod_uid for session in sessions),
             idle=sum(session.identity.pod_uid not in busy for session in sessions),
             busy=sum(session.identity.pod_uid in busy for session in sessions),
-            wanted=wanted,
+            wanted=sum(wanted),
+            widest=max(wanted, default=0),
         )
 
     # what workers say

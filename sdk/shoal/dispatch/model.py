@@ -125,12 +125,16 @@ class PoolSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolView:
-    """What is known of a pool now. `wanted` counts the workers that its jobs could use."""
+    """What is known of a pool now.
+
+    `wanted` counts the workers that its jobs could use, `widest` those that one of them could.
+    """
 
     connected: frozenset[str]
     idle: int
     busy: int
     wanted: int
+    widest: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,6 +48,7 @@ def pool_state(**fields: Any) -> PoolState:
         "pods": (),
         "connected": frozenset(),
         "wanted": 0,
+        "widest": fields.get("wanted", 0),
         "history": History(),
         "now": NOW,
         "up_since": 1000.0,
@@ -91,10 +92,25 @@ def test_idle_workers_are_left_to_leave_by_themselves(settings: Settings, pod: M
     assert plan_pool(state, settings).actions == ()
 
 
-def test_pods_that_never_began_go_when_nobody_wants_them(settings: Settings, pod: Make) -> None:
+def test_pods_that_no_node_took_go_when_nobody_wants_them(settings: Settings, pod: Make) -> None:
     pods = [pod("old", created=100.0), pod("young", created=200.0)]
     state = pool_state(wanted=1, pods=pods)
     assert plan_pool(state, settings).actions == (DeletePod("young"),)
+
+
+def test_pods_that_begin_stay_for_the_next_job(settings: Settings, pod: Make) -> None:
+    pods = [pod("old", created=100.0), pod("young", created=200.0, node="node-1")]
+    state = pool_state(wanted=0, pods=pods)
+    assert plan_pool(state, settings).actions == (DeletePod("old"),)
+
+
+def test_a_crowd_of_single_calls_starts_few_workers(settings: Settings, pod: Make) -> None:
+    crowd = {"wanted": 200, "widest": 1, "max_workers": 64}
+    assert plan_pool(pool_state(**crowd), settings).actions == (CreatePods(1),)
+    assert plan_pool(pool_state(**crowd, pods=[pod("a")]), settings).actions == ()
+    three = [pod(name, started=NOW - 1) for name in "abc"]
+    state = pool_state(**crowd, pods=three, connected=set("abc"))
+    assert plan_pool(state, settings).actions == (CreatePods(3),)
 
 
 def test_ended_and_deleted_pods_are_replaced(settings: Settings, pod: Make) -> None:
