@@ -32,6 +32,7 @@ REFUSED_PAUSE = 5.0
 CREATES_AT_ONCE = 10
 ROOM_PAUSE = 2.0
 """Seconds for the scheduler to use the room that idle workers left, before more of them go."""
+LONGEST_ROOM_PAUSE = 60.0
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class _Memory:
     counted: set[str] = field(default_factory=set)
     told: Trouble | None = None
     room_at: float = 0.0
+    room_pause: float = ROOM_PAUSE
 
 
 class PoolKeeper:
@@ -125,12 +127,15 @@ class PoolKeeper:
 
         Returns when to look again, 0 where there is room.
         """
-        homeless = sum(bool(pod.unschedulable) and pod.alive for pod in pods)
+        homeless = sum("Insufficient" in pod.unschedulable and pod.alive for pod in pods)
         quota = trouble is not None and trouble.reason is Reason.QUOTA_EXCEEDED
         if not homeless and not quota:
+            memory.room_pause = ROOM_PAUSE
             return 0.0
         if now >= memory.room_at:
-            memory.room_at = now + ROOM_PAUSE
+            memory.room_at = now + memory.room_pause
+            # what finds no room after several tries may be too large for any node
+            memory.room_pause = min(2 * memory.room_pause, LONGEST_ROOM_PAUSE)
             released = self._context.dispatcher.release_idle(
                 homeless or 1, besides=pool.key, namespace=None if homeless else pool.namespace
             )

@@ -75,6 +75,8 @@ class Settings:
     """How long a job waits for its Deployment when it sets no deploymentDeadlineSeconds."""
     sweep_seconds: float = 60.0
     """Interval of the slow sweep that makes the operator level-triggered."""
+    bucket_sweep_seconds: float = 600.0
+    """Least time between two looks through the default bucket for what belongs to nobody."""
     grace_seconds: float = 86400.0
     """Age, by the bucket's clock, at which inputs and code without a reference are deleted."""
     worker_cpu: str = "100m"
@@ -120,6 +122,7 @@ class Settings:
             missing_seconds=read.seconds("MISSING_SECONDS", 60.0),
             deployment_seconds=read.seconds("DEPLOYMENT_SECONDS", 300.0),
             sweep_seconds=read.seconds("SWEEP_SECONDS", 60.0),
+            bucket_sweep_seconds=read.seconds("BUCKET_SWEEP_SECONDS", 600.0),
             grace_seconds=read.seconds("GRACE_SECONDS", 86400.0),
             worker_cpu=read.text("WORKER_CPU") or "100m",
             worker_cpu_limit=read.text("WORKER_CPU_LIMIT") or "2",

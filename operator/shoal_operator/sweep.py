@@ -32,8 +32,6 @@ from .statuswriting import API
 
 logger = logging.getLogger(__name__)
 
-BUCKET_EVERY = 10
-"""The bucket is looked through at every so many sweeps."""
 GATHER_SECONDS = 2.0
 """Jobs that are deleted within so long are cleared away together."""
 BATCH = 1000
@@ -50,7 +48,7 @@ class Sweeper:
         self._context = context
         self._reconciler = reconciler
         self._swept = swept
-        self._count = 0
+        self._bucket_due = 0.0
         self._gone: list[CustomResource] = []
 
     async def run(self) -> None:
@@ -72,9 +70,10 @@ class Sweeper:
         missed = await self._compare()
         await self._expire()
         self._swept(missed)
-        if self._count % BUCKET_EVERY == 0 and self._context.settings.default_bucket:
+        due = time.monotonic() >= self._bucket_due
+        if due and self._context.settings.default_bucket:
+            self._bucket_due = time.monotonic() + self._context.settings.bucket_sweep_seconds
             await self._clear_bucket(served)
-        self._count += 1
 
     async def _compare(self) -> int:
         """Bring the cache in line with live lists; count what the watch should have brought."""

@@ -417,7 +417,7 @@ class Dispatcher:
                 gone.append(job)
             elif claim["id"] in run.claims:
                 run.claims[claim["id"]].missed = 0
-            elif not run.chain.closed and not claim["id"].startswith(self._epoch):
+            elif not run.over and not claim["id"].startswith(self._epoch):
                 self._adopt(run, session, claim)
         for run in self._runs.values():
             for one in [one for one in run.claims.values() if one.worker == uid]:

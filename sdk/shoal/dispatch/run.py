@@ -135,6 +135,11 @@ class Run:
     # claims
 
     @property
+    def over(self) -> bool:
+        """Whether the job has ended, or is about to: nothing more is handed out."""
+        return self.terminal is not None or self.chain.closed or self._ending is not None
+
+    @property
     def workers(self) -> set[str]:
         """The uids of the Pods that hold a claim."""
         return {claim.worker for claim in self.claims.values()}
@@ -146,7 +151,7 @@ class Run:
 
     def claimable(self) -> int:
         """Return how many tasks could be claimed now."""
-        if self.terminal or self.chain.closed or self._held():
+        if self.over or self._held():
             return 0
         return self._tasks.ready(self._now())
 
@@ -155,13 +160,13 @@ class Run:
 
     def wakes_at(self) -> float | None:
         """Return when tasks become claimable by time alone, or None."""
-        if self.terminal or self.chain.closed:
+        if self.over:
             return None
         return self.held_until if self._held() else self._tasks.next_due()
 
     def wanted_workers(self) -> int:
         """Return how many workers could be busy with this job, those that are included."""
-        if self.terminal or self.chain.closed:
+        if self.over:
             return 0
         left = self.spec.total - self._tasks.finished
         return min(self.parallelism, left)
@@ -216,7 +221,7 @@ class Run:
         """
         self.claims.pop(claim.id, None)
         left = list(claim.left)
-        if self.terminal or self.chain.closed or not left:
+        if self.over or not left:
             return
         suspect = running if running in claim.left else (left[0] if not unknown else None)
         if suspect is None and len(left) == 1:
@@ -309,7 +314,7 @@ class Run:
 
     def end(self, terminal: Terminal) -> None:
         """End the job: the terminal record goes into the entry with the last results."""
-        if self.terminal is not None or self.chain.closed or self._ending is not None:
+        if self.over:
             return
         if terminal.outcome == "complete" and not self._needs_more():
             self.chain.close(self._outcome(terminal))
