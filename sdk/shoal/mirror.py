@@ -87,16 +87,20 @@ def code_key(prefix: str, sha256: str) -> str:
 
 def upload(code: MirroredCode, storage: Storage, prefix: str) -> None:
     """Put the zip at ``<prefix>/code/<sha256>``, unless it is there and young enough to stay."""
-    key = code_key(prefix, code.sha256)
-    known = (storage.where, key)
-    now = time.monotonic()
-    # what was a quarter old when we looked is at most half as old when we look again
-    if now - _uploaded.get(known, float("-inf")) < GRACE_SECONDS / 4:
+    if is_known(code, storage, prefix):
         return
+    key = code_key(prefix, code.sha256)
     found = storage.info(key)
     if found is None or found.size != code.size or found.age_seconds > GRACE_SECONDS / 4:
         storage.put(key, code.archive)
-    _uploaded[known] = now
+    _uploaded[storage.where, key] = time.monotonic()
+
+
+def is_known(code: MirroredCode, storage: Storage, prefix: str) -> bool:
+    """Tell whether this process has lately seen that the zip is there."""
+    seen = _uploaded.get((storage.where, code_key(prefix, code.sha256)), float("-inf"))
+    # what was a quarter old when we looked is at most half as old when we look again
+    return time.monotonic() - seen < GRACE_SECONDS / 4
 
 
 def forget_uploads() -> None:

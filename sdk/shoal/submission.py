@@ -24,6 +24,10 @@ from shoal.storage import Storage
 KINDS: dict[str, Resource] = {"function": JOBS, "command": JOBS, "map": MAPJOBS}
 
 
+SMALL = 256 * 1024
+"""Inputs of at most so many bytes go up beside the creation of their resource."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A resource that is ready to be created, and what must be uploaded before."""
@@ -91,9 +95,10 @@ async def submit(
 ) -> dict[str, Any]:
     """Upload and create; return the object as the API server made it.
 
-    `ready` is awaited beside the upload, and done before the resource is created.
+    `ready` is awaited beside the upload, and done before the resource is created. Small inputs go
+    up while the resource is created: a worker that comes before them waits for them.
 
-    What fails in between deletes what was uploaded for this call (code stays: it is shared by its
+    What fails in between deletes what was made for this call (code stays: it is shared by its
     digest, and the operator sweeps it when nobody names it).
     """
     kind = MAPJOBS if isinstance(prepared.model, MapJob) else JOBS
@@ -109,12 +114,39 @@ async def submit(
     uploading = asyncio.ensure_future(
         asyncio.to_thread(_upload, storage, place.prefix, prefix, prepared)
     )
+    creating: asyncio.Future[dict[str, Any]] | None = None
     try:
-        await asyncio.gather(asyncio.shield(uploading), ready)
-        return await _create(api, place, kind, prepared)
+        if _is_small(prepared, storage, place.prefix):
+            await ready
+        else:
+            await asyncio.gather(asyncio.shield(uploading), ready)
+        creating = asyncio.ensure_future(_create(api, place, kind, prepared))
+        made = await asyncio.shield(creating)
+        await asyncio.shield(uploading)
+        return made
     except BaseException:
+        if creating is not None:
+            await asyncio.shield(_undo(api, place, kind, creating))
         await asyncio.shield(_clean(uploading, lambda: remove_inputs(storage, prefix)))
         raise
+
+
+def _is_small(prepared: Prepared, storage: Storage, shared: str) -> bool:
+    """Tell whether the upload takes about as long as creating the resource."""
+    code = prepared.deployment.code
+    if code is not None and not mirror.is_known(code, storage, shared):
+        return False
+    inputs = prepared.inputs
+    return inputs is None or (inputs.items is None and len(inputs.job) <= SMALL)
+
+
+async def _undo(
+    api: Client, place: Place, kind: Resource, creating: asyncio.Future[dict[str, Any]]
+) -> None:
+    """Delete the resource if it was created; the first error is what counts."""
+    with suppress(ShoalException):
+        made = (await creating)["metadata"]
+        await api.delete(kind, made["name"], place.namespace, uid=made["uid"])
 
 
 def remove_inputs(storage: Storage, prefix: str) -> None:

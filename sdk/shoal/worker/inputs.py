@@ -10,11 +10,15 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
 from . import blocks, frames, ranges
 from .objects import Expired, NotThere, Objects
+
+#: How long inputs that are not there yet are waited for, in seconds.
+ARRIVAL_SECONDS = 4.0
 
 Bytes = Any  # bytes or memoryview
 
@@ -151,14 +155,18 @@ class JobInputs:
         return self._block[0].first, self._block[1]
 
     def _fetch(self, part: str, which: str, span: tuple[int, int] | None = None) -> bytes:
-        try:
+        """Return an object; small inputs may still be on their way from the client."""
+        wait, until = 0.002, time.monotonic() + ARRIVAL_SECONDS
+        while True:
             try:
                 return self._objects.get(self._about[part][which], span)
             except Expired:
-                self._about = self._describe(self.id)
-                return self._objects.get(self._about[part][which], span)
-        except NotThere as error:
-            raise Fatal("InputsNotFound", f"{self.name}: {error}") from None
+                self._about = self._describe(self.id)  # raises once the job is over
+            except NotThere as error:
+                if time.monotonic() >= until:
+                    raise Fatal("InputsNotFound", f"{self.name}: {error}") from None
+                time.sleep(wait)
+                wait *= 2
 
     def _unpack_code(self) -> str:
         """Unpack the user's code unless it lies there already; return the folder, or nothing."""
