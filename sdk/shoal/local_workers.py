@@ -158,7 +158,6 @@ class LocalWorkers:
     async def _start(self) -> None:
         self.dispatcher = Dispatcher(secret=secrets.token_bytes(32), on_change=self._changed)
         self.dispatcher.start()
-        self.dispatcher.settle()
         archive, _ = bundle.build()
         app = application(self.dispatcher, authenticate=self._authenticate, worker_zip=archive)
         # a poll whose worker is gone must not get a claim: its handler ends with the connection

@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 from shoal import ledger
 from shoal.dispatch.model import JobSpec, JobStore
-from shoal.errors import StorageError
 from shoal.ledger import Charge, Terminal
 from shoal.worker.records import Record
 
@@ -171,8 +170,8 @@ class LedgerWriter:
         )
         raw = ledger.seal(entry, self._spec.context, self._secret)
         await self._append(raw)
-        self._on_durable(entry)
         batch.done.set_result(None)
+        self._tell(entry)
         if batch.terminal is None:
             await self._roll_up(raw)
 
@@ -196,7 +195,14 @@ class LedgerWriter:
             )
             self._last_roll_up = entry.n
             await self._append(ledger.seal(entry, self._spec.context, self._secret))
+            self._tell(entry)
+
+    def _tell(self, entry: ledger.Entry) -> None:
+        try:
             self._on_durable(entry)
+        except Exception:
+            # it is durable all the same: who listens badly must not stop the ledger
+            _log.exception("%s: nobody could be told of entry %d", self._spec.name, entry.n)
 
     async def _create(self, key: str, raw: bytes) -> None:
         """Create the entry, or find that it is there already; retry as long as it takes."""
@@ -209,8 +215,10 @@ class LedgerWriter:
                         self._on_trouble(None)
                     return
                 raise Fenced(f"{self._spec.name}: {key} was written by somebody else")
-            except (StorageError, OSError, TimeoutError) as error:
-                _log.warning("%s: writing %s failed, trying again: %s", self._spec.name, key, error)
+            except Fenced:
+                raise
+            except Exception as error:  # whatever it is: what was accepted is not let go
+                _log.warning("%s: writing %s failed, trying again: %r", self._spec.name, key, error)
                 self._on_trouble(error)
                 await asyncio.sleep(BACKOFFS[min(attempt, len(BACKOFFS) - 1)])
                 attempt += 1

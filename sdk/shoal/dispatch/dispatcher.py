@@ -26,7 +26,7 @@ from shoal.dispatch.model import (
     PoolView,
     WorkerIdentity,
 )
-from shoal.dispatch.run import Run
+from shoal.dispatch.run import Cause, Run
 from shoal.dispatch.sessions import Session
 from shoal.ledger import Terminal
 from shoal.worker import ranges
@@ -53,19 +53,23 @@ class Dispatcher:
         *,
         secret: bytes,
         on_change: Callable[[str], None],
+        is_known: Callable[[str], bool] = lambda job: False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`secret` makes the ledger's MACs; `on_change` is called with a job's id."""
+        """Make a dispatcher without jobs.
+
+        `secret` makes the ledger's MACs; `on_change` is called with a job's id. `is_known` tells of
+        a job that is not attached whether it may be yet: then its workers are to wait, else to drop
+        what they hold of it.
+        """
         self._secret, self._on_change, self._now = secret, on_change, now
+        self._is_known = is_known
         self._epoch = secrets.token_hex(4)
         self._claims = 0
         self._runs: dict[str, Run] = {}
         self._attaching: dict[str, asyncio.Task[None]] = {}
         self._sessions: dict[str, Session] = {}
         self._pools: dict[str, PoolSettings] = {}
-        self._live: dict[str, set[str]] = {}
-        self._gone: set[str] = set()
-        self._settled = False
         self._ticker: asyncio.Task[None] | None = None
 
     # what the owner says
@@ -84,17 +88,13 @@ class Dispatcher:
             if session.is_waiting:
                 session.answer({"claims": []})
 
-    def settle(self) -> None:
-        """Say that every job that exists was attached: others are unknown from now on."""
-        self._settled = True
-
     def set_pool(self, pool: str, settings: PoolSettings) -> None:
         """Set how long idle workers of a pool stay."""
         self._pools[pool] = settings
 
-    def set_live(self, pool: str, pods: Iterable[str]) -> None:
-        """Say which of the pool's Pods are alive, by uid, as the Pod watch knows it."""
-        self._live[pool] = set(pods)
+    def forget_pool(self, pool: str) -> None:
+        """Forget a pool's settings: its owner is gone."""
+        self._pools.pop(pool, None)
 
     async def attach(
         self,
@@ -105,11 +105,13 @@ class Dispatcher:
         fresh: bool,
         length: int = 0,
         digest: str = "",
+        live: Iterable[str] = (),
     ) -> None:
         """Take a job in; do nothing if it is in already.
 
         A `fresh` job is one that no dispatcher can have worked on. Any other is recovered from its
-        ledger, of which the status vouches for the first `length` entries by `digest`.
+        ledger, of which the status vouches for the first `length` entries by `digest`; then its
+        tasks wait until each of the pool's `live` Pods (by uid) has told what it holds.
 
         Raises:
             shoal.errors.LedgerTampered: the ledger is not what the status or the MACs say.
@@ -131,16 +133,15 @@ class Dispatcher:
             if fresh:
                 self._enter(run)
                 return
-            recovery = self._recover(run, length, digest)
+            recovery = self._recover(run, length, digest, frozenset(live))
             self._attaching[spec.id] = asyncio.create_task(recovery, name=f"attach {spec.name}")
         await asyncio.shield(self._attaching[spec.id])
 
-    async def _recover(self, run: Run, length: int, digest: str) -> None:
+    async def _recover(self, run: Run, length: int, digest: str, live: frozenset[str]) -> None:
         try:
             await run.recover(length, digest)
-            live = self._live.get(run.pool, set())
-            spoken = {uid for uid, session in self._sessions.items() if session.heard}
-            run.hold(self._now() + GRACE_SECONDS, live - spoken)
+            told = {uid for uid, session in self._sessions.items() if session.told}
+            run.hold(self._now() + GRACE_SECONDS, live - told)
             self._enter(run)
         finally:
             self._attaching.pop(run.spec.id, None)
@@ -188,21 +189,26 @@ class Dispatcher:
             self._pump(run.pool)
 
     def worker_gone(
-        self, pod: str, why: str, *, running: int | None = None, unknown: bool = False
+        self,
+        pod: str,
+        why: str,
+        *,
+        running: tuple[str, int] | None = None,
+        unknown: bool = False,
+        cause: Cause = "disruption",
     ) -> None:
         """Take back all claims of a Pod that is gone.
 
-        `running` is the task in its termination message; `unknown` says that the container died and
-        nobody knows which task did it.
+        `running` is job and task in its termination message; `unknown` says that the container died
+        and nobody knows which task did it; with the cause "oom" the task that did is charged.
         """
         session = self._sessions.pop(pod, None)
         if session is not None and session.is_waiting:
             session.answer({"claims": [], "exit": True})
-        for live in self._live.values():
-            live.discard(pod)
         for run in list(self._runs.values()):
+            task = running[1] if running is not None and running[0] == run.spec.id else None
             for claim in [claim for claim in run.claims.values() if claim.worker == pod]:
-                run.take_back(claim, why, running=running, unknown=unknown)
+                run.take_back(claim, why, running=task, unknown=unknown, cause=cause)
             run.lost(pod)
 
     def retire(self, pod: str) -> None:
@@ -307,7 +313,7 @@ class Dispatcher:
         for job, claim_id, outcomes, seconds in groups:
             run = self._runs.get(job)
             if run is None:
-                (gone if self._settled else later).append(job)
+                (later if self._is_known(job) else gone).append(job)
             elif run.terminal is not None:
                 gone.append(job)
             elif run.pool != worker.pool:
@@ -325,9 +331,11 @@ class Dispatcher:
             )
             if (end := run.chain.barrier()) is not None:
                 waits.append(_settled(end))
-        for job, parts in message.get("output", {}).items():
-            if (run := self._runs.get(job)) is not None and run.pool == worker.pool:
-                run.output(parts)
+        if message.get("number") != session.reported:  # else it was sent again
+            session.reported = message.get("number")
+            for job, parts in message.get("output", {}).items():
+                if (run := self._runs.get(job)) is not None and run.pool == worker.pool:
+                    run.output(parts)
         results = [asyncio.ensure_future(wait) for wait in waits]
         self._offer(session)
         for result in results:
@@ -406,12 +414,13 @@ class Dispatcher:
         missed = False
         gone: list[str] = []
         named: set[str] = set()
+        session.told = True
         session.claims_of_strangers.clear()
         for claim in held:
             job = claim["job"]
             named.add(claim["id"])
             run = self._runs.get(job)
-            if run is None and not self._settled:
+            if run is None and self._is_known(job):
                 session.claims_of_strangers.setdefault(job, []).append(dict(claim))
             elif run is None or run.terminal is not None or run.pool != session.identity.pool:
                 gone.append(job)
@@ -436,7 +445,7 @@ class Dispatcher:
 
     def _is_over(self, job: str) -> bool:
         run = self._runs.get(job)
-        return run.terminal is not None if run is not None else self._settled
+        return run.terminal is not None if run is not None else not self._is_known(job)
 
     def _adopt(self, run: Run, session: Session, claim: Mapping[str, Any]) -> None:
         tasks = ranges.parse(claim["tasks"])
@@ -489,15 +498,23 @@ class Dispatcher:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(self._next_tick())
-            now = self._now()
-            for session in list(self._sessions.values()):
-                if now - session.heard > SILENCE_SECONDS and not session.is_waiting:
-                    _log.warning("worker %s fell silent", session.identity.pod)
-                    self.worker_gone(session.identity.pod_uid, "it fell silent")
-            self._let_idle_workers_go(now)
-            for pool in {run.pool for run in self._runs.values()}:
-                self._pump(pool)
+            try:
+                await asyncio.sleep(self._next_tick())
+                self._look_after_time()
+            except Exception:
+                # one job's trouble must not end what all jobs need
+                _log.exception("a look after time failed; the next one is in a second")
+                await asyncio.sleep(1.0)
+
+    def _look_after_time(self) -> None:
+        now = self._now()
+        for session in list(self._sessions.values()):
+            if now - session.heard > SILENCE_SECONDS and not session.is_waiting:
+                _log.warning("worker %s fell silent", session.identity.pod)
+                self.worker_gone(session.identity.pod_uid, "it fell silent")
+        self._let_idle_workers_go(now)
+        for pool in {run.pool for run in self._runs.values()}:
+            self._pump(pool)
 
     def _next_tick(self) -> float:
         due = [at for run in self._runs.values() if (at := run.wakes_at()) is not None]

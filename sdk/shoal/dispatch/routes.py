@@ -88,14 +88,18 @@ class _Routes:
     async def report(self, worker: WorkerIdentity, body: bytes) -> dict[str, Any]:
         header, blobs = frames.unpack(body)
         groups = [
-            (group["job"], group["claim"], list(decode(group["results"], blob)), group["seconds"])
+            (group["job"], group["claim"], list(decode(group["results"], blob)), _seconds(group))
             for group, blob in zip(header["groups"], blobs, strict=False)
         ]
         output: dict[str, list[Output]] = {}
         texts = blobs[len(groups) :]
         for (job, index, attempt), text in zip(header.get("output", ()), texts, strict=True):
             output.setdefault(job, []).append(Output(index, attempt, worker.pod, bytes(text)))
-        message = {"fatal": header.get("fatal"), "output": output}
+        message = {
+            "fatal": header.get("fatal"),
+            "output": output,
+            "number": header.get("number"),
+        }
         return await self._dispatcher.report(worker, message, groups)
 
     async def job(self, worker: WorkerIdentity, body: bytes) -> dict[str, Any]:
@@ -104,3 +108,9 @@ class _Routes:
     async def upload(self, worker: WorkerIdentity, body: bytes) -> dict[str, Any]:
         granted = self._dispatcher.url_for_result(worker, json.loads(body)["job"])
         return {"key": granted[0], "url": granted[1]} if granted else {"gone": True}
+
+
+def _seconds(group: Mapping[str, Any]) -> float:
+    """Return how long a group's tasks took; what cannot be is nothing."""
+    seconds = float(group["seconds"])
+    return seconds if 0 <= seconds < 1e9 else 0.0

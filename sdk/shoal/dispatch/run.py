@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from shoal import ledger
 from shoal.dispatch.chain import Fenced, LedgerWriter
@@ -27,6 +27,7 @@ from shoal.worker.records import Record
 _log = logging.getLogger(__name__)
 
 #: States of a failed attempt that another attempt cannot mend.
+Cause = Literal["disruption", "oom"]
 _FINAL = frozenset({records.RESULT_CANNOT_BE_PICKLED})
 
 
@@ -204,8 +205,8 @@ class Run:
 
     def adopt(self, claim_id: str, worker: str, tasks: list[ranges.Range], attempt: int) -> None:
         """Take over a claim that a dispatcher before this one handed out."""
-        inside = [index for index in ranges.each(tasks) if index < self.spec.total]
-        left = [index for index in inside if not self._tasks.is_over(index)]
+        inside = [(start, min(stop, self.spec.total)) for start, stop in tasks]
+        left = [index for index in ranges.each(inside) if not self._tasks.is_over(index)]
         if not left:
             return
         self._tasks.withdraw(left)
@@ -213,11 +214,20 @@ class Run:
         self.claims[claim_id] = claim
         self._members.add(worker)
 
-    def take_back(self, claim: Claim, why: str, *, running: int | None, unknown: bool) -> None:
+    def take_back(
+        self,
+        claim: Claim,
+        why: str,
+        *,
+        running: int | None,
+        unknown: bool,
+        cause: Cause = "disruption",
+    ) -> None:
         """Put a lost claim's tasks back in line.
 
         `running` is the task that was running as far as anybody knows; `unknown` says that one of
-        the tasks may be what killed the worker, so that each is reissued alone.
+        the tasks may be what killed the worker, so that each is reissued alone. A task that used up
+        the memory is charged with an attempt, one whose worker was taken away with a disruption.
         """
         self.claims.pop(claim.id, None)
         left = list(claim.left)
@@ -228,7 +238,10 @@ class Run:
             suspect = left[0]
         if suspect is not None:
             left.remove(suspect)
-            self._disrupted(suspect, why)
+            if cause == "oom":
+                self._out_of_memory(suspect)
+            else:
+                self._disrupted(suspect, why)
         self._tasks.put_back(left, apart=unknown)
         self._on_work()
 
@@ -236,6 +249,16 @@ class Run:
         """Put the tasks of a claim that never reached its worker back in line."""
         self._tasks.put_back(list(claim.left))
         self._on_work()
+
+    def _out_of_memory(self, index: int) -> None:
+        if self._tasks.may_retry(index):
+            self._retry(index)
+            return
+        text = "the container was killed because its memory was used up"
+        data = json.dumps({"returnCode": -9, "lastLines": text}).encode()
+        attempt = self._tasks.attempt_of(index)
+        record = Record(index, attempt, records.OUT_OF_MEMORY, records.EXIT, data)
+        self._accept([record], pod="", node="")
 
     def _disrupted(self, index: int, why: str) -> None:
         attempt = self._tasks.attempt_of(index)
@@ -272,23 +295,16 @@ class Run:
 
         Raises:
             Fenced: somebody else writes this job's ledger; the outcomes are not accepted.
+            ValueError: an outcome names an object that is not this worker's.
         """
+        self._check(worker, outcomes)
+        if self.chain.closed:  # nothing follows the terminal record
+            if (end := self.chain.barrier()) is not None:
+                await asyncio.shield(end)
+            return
         claim = self.claims.get(claim_id)
-        final: list[Record] = []
-        waits: list[asyncio.Future[None]] = []
-        for record in outcomes:
-            current = claim is not None and record.task in claim.left
-            if claim is not None:
-                claim.left.pop(record.task, None)
-            if not 0 <= record.task < self.spec.total or self._tasks.is_over(record.task):
-                continue
-            if record.state == records.SUCCEEDED:
-                final.append(record)
-            elif current:
-                if record.state not in _FINAL and self._tasks.may_retry(record.task):
-                    waits.append(self._retry(record.task))
-                else:
-                    final.append(record)
+        final, again = self._sort(claim, outcomes)
+        waits = [self._retry(task) for task in again]
         self._tasks.timed(len(outcomes), seconds)
         if claim is not None and not claim.left:
             self.claims.pop(claim_id, None)
@@ -299,10 +315,40 @@ class Run:
         for wait in waits:
             await asyncio.shield(wait)
 
+    def _check(self, worker: WorkerIdentity, outcomes: list[Record]) -> None:
+        own = f"{self.spec.prefix}/results/{worker.pod_uid}/"
+        for record in outcomes:
+            if not 0 <= record.task < self.spec.total:
+                raise ValueError(f"{worker.pod} reports task {record.task} of {self.spec.total}")
+            if record.ref is not None and not record.ref.key.startswith(own):
+                raise ValueError(f"{worker.pod} names {record.ref.key} as a result of its own")
+
+    def _sort(self, claim: Claim | None, outcomes: list[Record]) -> tuple[list[Record], list[int]]:
+        """Return the outcomes that are final, and the tasks that get another attempt.
+
+        A success counts from any claim, a failure only from the one that is current.
+        """
+        final: list[Record] = []
+        again: list[int] = []
+        for record in outcomes:
+            current = claim is not None and record.task in claim.left
+            if claim is not None:
+                claim.left.pop(record.task, None)
+            if self._tasks.is_over(record.task):
+                continue
+            failed = record.state != records.SUCCEEDED
+            mendable = record.state not in _FINAL and self._tasks.may_retry(record.task)
+            if failed and current and mendable:
+                again.append(record.task)
+            elif current or not failed:
+                final.append(record)
+        return final, again
+
     def _retry(self, index: int) -> asyncio.Future[None]:
-        return self._charge_then(
-            index, "attempt", lambda: void(self._tasks.retry_later(index, self._now()))
-        )
+        def later() -> None:
+            self._tasks.retry_later(index, self._now())
+
+        return self._charge_then(index, "attempt", later)
 
     def _accept(self, final: list[Record], pod: str, node: str) -> asyncio.Future[None]:
         for record in final:
@@ -423,7 +469,3 @@ class Run:
         self.log.stop()
         if self._ending is not None:
             self._ending.cancel()
-
-
-def void(_: object) -> None:
-    """Drop a value where a callback must return nothing."""

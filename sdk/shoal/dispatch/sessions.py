@@ -19,7 +19,9 @@ class Session:
         waiting: the poll that waits for an answer, or None.
         knows: ids of the jobs whose description it has.
         leaving: it is to exit once it holds nothing.
-        undelivered: claims in an answer that the worker has not yet shown to have.
+        told: whether it has told this dispatcher what it holds (only a poll does).
+        reported: the number of its last report whose output was taken.
+        claims_of_strangers: what it holds of jobs that are not attached yet, by job.
     """
 
     identity: WorkerIdentity
@@ -28,6 +30,8 @@ class Session:
     waiting: asyncio.Future[dict[str, Any]] | None = None
     knows: set[str] = field(default_factory=set)
     leaving: bool = False
+    told: bool = False
+    reported: object = None
     claims_of_strangers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property

@@ -15,6 +15,8 @@ from shoal.worker.ranges import Range
 CLAIM_SECONDS = 0.25
 #: How many tasks the first claim takes at the most, while nobody knows how long a task takes.
 FIRST_CLAIM = 8
+#: No task takes less, in seconds; it bounds what a claim may hold.
+SHORTEST_TASK = 1e-7
 #: The longest wait before another attempt, in seconds.
 LONGEST_BACKOFF = 60.0
 
@@ -112,7 +114,7 @@ class Tasks:
     def timed(self, count: int, seconds: float) -> None:
         """Learn from `count` tasks that took `seconds` together."""
         self._timed += count
-        self._seconds += seconds
+        self._seconds += max(seconds, count * SHORTEST_TASK)
         if self._timed > 10_000:
             self._timed, self._seconds = self._timed // 2, self._seconds / 2
 
@@ -126,7 +128,7 @@ class Tasks:
         left, each = self.ready(now), self.seconds_each
         if each is None:
             return max(1, min(FIRST_CLAIM, left // (4 * workers)))
-        by_time = int(CLAIM_SECONDS / each) if each > 0 else left
+        by_time = int(CLAIM_SECONDS / each)
         return max(1, min(by_time, -(-left // (2 * workers))))
 
     def claim(self, most: int, now: float) -> tuple[list[Range], int]:

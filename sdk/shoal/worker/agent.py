@@ -1,7 +1,7 @@
 """The agent: the worker's first process, between the dispatcher and the child that runs user code.
 
-Three threads, each with its own connection: `_poll` asks for claims and fetches their inputs, the
-outbox reports, and the main thread moves bytes to and from the child. The agent never unpickles
+Four threads: `_poll` asks for claims, `_fetch` gets their inputs, the outbox reports, each on its
+own connection, and the main thread moves bytes to and from the child. The agent never unpickles
 anything of the user's. What only some jobs need is imported when they need it, since a new Pod's
 first task waits for every import here.
 """
@@ -24,7 +24,7 @@ from .holdings import Holdings
 from .inputs import Fatal, JobInputs, Piece
 from .objects import ObjectError, Objects
 from .outbox import Outbox
-from .processes import kill_strangers
+from .processes import kill_strangers, reap
 from .transport import Refused, Unreachable, line_from_environment
 from .zygote import Zygote, start
 
@@ -56,7 +56,9 @@ class Agent:
         self._poll_line = line_from_environment(PROTOCOL)
         self._outbox = Outbox(line_from_environment(PROTOCOL), self._holdings, self._over)
         self._objects = Objects()
-        self._inputs: dict[str, JobInputs] = {}
+        self._fetch_line = line_from_environment(PROTOCOL)
+        self._claims: queue.Queue[tuple[dict[str, Any], dict[str, Any] | None]] = queue.Queue()
+        self._known: set[str] = set()
         self._ready: queue.Queue[Ready] = queue.Queue(READY)
         self._gone: list[str] = []
         self._gone_lock = threading.Lock()
@@ -84,11 +86,11 @@ class Agent:
         while self._exit is None:
             message = {
                 "held": self._holdings.wire(),
-                "knows": list(self._inputs),
+                "knows": sorted(self._known),
                 "wait": POLL_SECONDS,
             }
             try:
-                answer = self._poll_line.call("/v1/poll", message, timeout=POLL_SECONDS + 15)
+                answer = self._poll_line.call("/v1/poll", message, timeout=POLL_SECONDS + 15.0)
             except (Unreachable, Refused) as error:
                 now = time.monotonic()
                 refused = (refused or now) if isinstance(error, Refused) else None
@@ -109,42 +111,67 @@ class Agent:
                 self._over(answer["gone"])
             for claim in answer["claims"]:
                 self._holdings.add(claim)
-                self._prepare(claim, answer.get("jobs", {}))
+                about = answer.get("jobs", {}).get(claim["job"])
+                if about is not None:
+                    self._known = {claim["job"]}
+                self._claims.put((claim, about))
             if answer.get("exit"):
                 return self._leave("")
 
-    def _prepare(self, claim: dict[str, Any], jobs: dict[str, Any]) -> None:
-        """Fetch what a claim needs, piece by piece as the child takes them."""
-        job = claim["job"]
-        try:
-            if jobs.get(job) is not None:
-                self._inputs.clear()
-                self._inputs[job] = JobInputs(
-                    jobs[job], self._objects, self._describe, self._scratch
-                )
-            inputs = self._inputs[job]
-            for piece in inputs.pieces(claim):
-                self._ready.put((inputs, piece))
+    # the fetcher's thread
+
+    def _fetch(self) -> None:
+        """Fetch what claims need, piece by piece as the child takes them."""
+        inputs: JobInputs | None = None
+        while True:
+            claim, about = self._claims.get()
+            try:
+                if about is not None:
+                    inputs = JobInputs(about, self._objects, self._describe, self._scratch)
+                if inputs is not None and inputs.id == claim["job"]:
+                    self._hand_over(inputs, claim)
+                else:  # its description never came: the dispatcher sees that we do not hold it
+                    self._holdings.drop(claim["job"])
+            except Fatal as fatal:
+                self._outbox.add_fatal(claim["job"], fatal)
+            except (ObjectError, Unreachable, Refused) as error:
+                _say(f"the inputs of {claim['job']} cannot be read now: {error}")
+                self._give_back(claim["job"])
+                time.sleep(1.0)
+            except Exception as error:  # a broken zip, a full disk: no other worker fares better
+                text = f"the inputs cannot be unpacked: {type(error).__name__}: {error}"
+                self._outbox.add_fatal(claim["job"], Fatal("InputsCorrupt", text))
+
+    def _hand_over(self, inputs: JobInputs, claim: dict[str, Any]) -> None:
+        """Lay the claim's pieces ready for the child, as long as it is ours."""
+        for piece in inputs.pieces(claim):
+            while self._holdings.holds(claim["id"]):
+                try:
+                    self._ready.put((inputs, piece), timeout=0.2)
+                except queue.Full:
+                    continue
                 self._wake()
-        except Fatal as fatal:
-            self._outbox.add_fatal(job, fatal)
-        except (ObjectError, KeyError) as error:
-            _say(f"the inputs of {job} cannot be read: {error}")
-            self._inputs.pop(job, None)
-            self._holdings.drop(job)  # the dispatcher sees that we do not hold it, and reissues
-            time.sleep(1.0)
+                break
+            else:
+                return
+
+    def _give_back(self, job: str) -> None:
+        """Let go of a job's claims, and of its description, for another try."""
+        self._known.discard(job)
+        self._holdings.drop(job)
 
     def _describe(self, job: str) -> dict[str, Any]:
-        about = self._poll_line.call("/v1/job", {"job": job}).get("job")
+        about = self._fetch_line.call("/v1/job", {"job": job}).get("job")
         if about is None:
             raise ObjectError(f"job {job} is over")
         return dict(about)
 
+    # what any thread may say
+
     def _over(self, jobs: list[str]) -> None:
-        """Let the main thread drop jobs that are over. Any thread calls this."""
+        """Let the main thread drop jobs that are over."""
         for job in jobs:
-            self._holdings.drop(job)
-            self._inputs.pop(job, None)
+            self._give_back(job)
         with self._gone_lock:
             self._gone.extend(jobs)
         self._wake()
@@ -164,7 +191,8 @@ class Agent:
     def run(self) -> int:
         """Work until told to leave; return the exit code."""
         self._spare = self._new_child()
-        for name, target in (("outbox", self._outbox.run), ("poller", self._poll)):
+        threads = {"outbox": self._outbox.run, "poller": self._poll, "fetcher": self._fetch}
+        for name, target in threads.items():
             threading.Thread(target=_or_die, args=(target,), name=name, daemon=True).start()
         while True:
             # with tasks unanswered the child's pipes tell; else somebody wakes us
@@ -173,6 +201,7 @@ class Agent:
                     os.read(self._wake_in, 1 << 12)
             if self._child is not None and len(self._child.fed) > MANY:
                 time.sleep(GATHER_SECONDS)  # many short outcomes are cheaper to read together
+            reap()
             self._hear_zygote()
             self._drop_gone()
             self._serve_child()
@@ -283,7 +312,12 @@ class Agent:
                 self._retire_child()
             if self._child is None:
                 self._current = inputs
-                self._begin(inputs.id)
+                try:
+                    self._begin(inputs.id)
+                except OSError as error:
+                    text = f"the job's folder cannot be made: {error}"
+                    self._outbox.add_fatal(inputs.id, Fatal("InputsCorrupt", text))
+                    continue
             assert self._child is not None
             self._child.feed(piece)
             self._watch(self._child)
@@ -293,9 +327,10 @@ class Agent:
     def _begin(self, job: str) -> None:
         """Take the spare child for a job and put another one in stock."""
         assert self._spare is not None
+        opening = self._current.opening()
         child, self._spare = self._spare, None
         self._child = child
-        child.open(job, self._current.opening())
+        child.open(job, opening)
         for piece in self._waiting:
             child.feed(piece)
         self._waiting = []

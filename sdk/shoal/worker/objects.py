@@ -26,6 +26,10 @@ class Expired(ObjectError):
     """The URL is not valid any more."""
 
 
+class Rejected(ObjectError):
+    """The bucket says no, and would say so again."""
+
+
 class NotThere(ObjectError):
     """There is no such object."""
 
@@ -56,6 +60,7 @@ class Objects:
 
         Raises:
             Expired: the URL is not valid any more.
+            Rejected: the bucket will not take it.
             ObjectError: it could not be written in several attempts.
         """
         parts = urlsplit(url)
@@ -67,7 +72,8 @@ class Objects:
             shutil.copyfile(path, target + ".part")
             os.replace(target + ".part", target)
             return
-        self._retried("PUT", parts, {"Content-Length": str(os.path.getsize(path))}, path)
+        headers = {"Content-Length": str(os.path.getsize(path)), "If-None-Match": "*"}
+        self._retried("PUT", parts, headers, path)
 
     def _retried(
         self, method: str, parts: SplitResult, headers: dict[str, str], path: str | None
@@ -81,13 +87,15 @@ class Objects:
             else:
                 if status in (200, 206):
                     return text
+                if status == 412 and method == "PUT" and trouble:
+                    return b""  # an attempt before this one, whose answer was lost, wrote it
                 trouble = f"HTTP {status}: {text[:300]!r}"
                 if status == 403:
                     raise Expired(trouble)
                 if status == 404:
                     raise NotThere(f"{parts.netloc}{parts.path}: {trouble}")
-                if status not in (429, 500, 502, 503, 504):
-                    break
+                if status < 500 and status not in (408, 429):
+                    raise Rejected(f"{method} {parts.netloc}{parts.path}: {trouble}")
             time.sleep(wait)
         raise ObjectError(f"{method} {parts.netloc}{parts.path} failed: {trouble}")
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from typing import Any, Callable
 
 from . import frames
 from .holdings import Holdings
 from .inputs import Fatal
-from .objects import Expired, ObjectError, Objects
+from .objects import ObjectError, Objects, Rejected
 from .records import ERROR, PYTHON_EXCEPTION, Record, Ref, encode
 from .transport import Line, Refused, Unreachable
 
@@ -107,7 +108,7 @@ class Outbox:
 
     def run(self) -> None:
         """Send, for ever. The agent runs this in a thread."""
-        failures = 0
+        failures = number = 0
         while True:
             with self._changed:
                 self._sending = False
@@ -118,16 +119,17 @@ class Outbox:
                 batch, output, fatal = self._take()
                 self._sending = bool(batch or output or fatal)
             batch = [self._upload(outcome) for outcome in batch]
-            report = _report([one for one in batch if one is not None], output, fatal)
+            number += 1
+            report = _report([one for one in batch if one is not None], output, fatal, number)
             while True:
                 try:
                     answer = self._line.call("/v1/report", report, timeout=90.0)
                 except (Unreachable, Refused):
-                    threading.Event().wait(_RETRIES[min(failures, len(_RETRIES) - 1)])
+                    _pause(failures)
                     failures += 1
                     continue
                 if answer["later"]:
-                    threading.Event().wait(0.5)
+                    _pause(len(_RETRIES))
                     continue
                 break
             failures = 0
@@ -154,21 +156,25 @@ class Outbox:
         if not outcome.path:
             return outcome
         assert outcome.record.ref is not None
+        failures = 0
         try:
-            for attempt in range(3):
-                granted = self._ask(outcome.job)
-                if granted is None:
-                    return None
+            while (granted := self._ask(outcome.job)) is not None:
                 try:
                     self._objects.put(granted["url"], outcome.path)
-                    ref = Ref(granted["key"], outcome.record.ref.sha256, outcome.record.ref.size)
-                    outcome.record = outcome.record._replace(ref=ref)
-                    return outcome
-                except Expired as error:
-                    if attempt == 2:
-                        raise ObjectError(str(error)) from error
-        except ObjectError as error:
-            text = ["ResultNotUploaded", f"the result could not be uploaded: {error}", ""]
+                except Rejected:
+                    raise
+                except ObjectError as error:  # the bucket is away: the result outlives that
+                    if failures in (0, 10, 100):
+                        print(f"shoal worker: a result waits for the bucket: {error}", flush=True)
+                    _pause(failures)
+                    failures += 1
+                    continue
+                ref = Ref(granted["key"], outcome.record.ref.sha256, outcome.record.ref.size)
+                outcome.record = outcome.record._replace(ref=ref)
+                return outcome
+            return None
+        except Rejected as error:
+            text = ["ResultNotUploaded", f"the bucket does not take the result: {error}", ""]
             outcome.record = Record(
                 outcome.record.task,
                 outcome.record.attempt,
@@ -190,20 +196,27 @@ class Outbox:
                 answer = self._line.call("/v1/upload", {"job": job})
                 return None if answer.get("gone") else answer
             except (Unreachable, Refused):
-                threading.Event().wait(_RETRIES[min(failures, len(_RETRIES) - 1)])
+                _pause(failures)
                 failures += 1
+
+
+def _pause(failures: int) -> None:
+    """Wait before another try, longer after each failure."""
+    time.sleep(_RETRIES[min(failures, len(_RETRIES) - 1)])
 
 
 def _report(
     batch: list[_Outcome],
     output: dict[tuple[str, int, int], list[bytes]],
     fatal: dict[str, Any] | None,
+    number: int,
 ) -> bytes:
     """Return the report's frame: outcomes by claim, then output by task attempt."""
     groups: dict[tuple[str, str], list[_Outcome]] = {}
     for outcome in batch:
         groups.setdefault((outcome.job, outcome.claim), []).append(outcome)
-    header: dict[str, Any] = {"groups": [], "output": [list(key) for key in output], "fatal": fatal}
+    header: dict[str, Any] = {"groups": [], "fatal": fatal, "number": number}
+    header["output"] = [list(key) for key in output]
     blobs: list[bytes] = []
     for (job, claim), outcomes in groups.items():
         columns, data = encode([one.record for one in outcomes])

@@ -27,7 +27,6 @@ def kill_strangers(session: int, spared: Collection[int]) -> None:
                 continue
         if not victims:
             return
-    _reap(spared)
 
 
 def _processes() -> Iterator[tuple[int, int]]:
@@ -46,8 +45,11 @@ def _processes() -> Iterator[tuple[int, int]]:
             yield int(name), int(fields[3])
 
 
-def _reap(spared: Collection[int]) -> None:
-    """Collect orphans that became ours; children of the zygote are the zygote's."""
+def reap() -> None:
+    """Collect what died and became ours, as the first process of a container must.
+
+    The zygote is our only child of our own; its end is seen on its socket.
+    """
     if os.getpid() != 1:
         return
     while True:
@@ -55,5 +57,5 @@ def _reap(spared: Collection[int]) -> None:
             pid, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
-        if pid == 0 or pid in spared:
+        if pid == 0:
             return

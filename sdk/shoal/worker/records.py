@@ -20,6 +20,9 @@ RESULT_CANNOT_BE_PICKLED = "RESULT_CANNOT_BE_PICKLED"
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 WORKER_LOST = "WORKER_LOST"
 
+#: More results than this never travel together.
+MOST = 1 << 22
+
 #: How a record's bytes are to be read.
 PICKLE = "pickle"
 JSON = "json"  # a JSON document
@@ -88,7 +91,10 @@ def decode(columns: dict[str, Any], data: bytes | memoryview) -> Iterable[Record
     count = int(columns["count"])
     if not count:
         return []
-    indexes = list(ranges.each(ranges.parse(columns["index"])))
+    tasks = ranges.parse(columns["index"])
+    if count > MOST or ranges.count(tasks) != count:  # before anything is expanded
+        raise ValueError(f"{count} results cannot be those of {ranges.count(tasks)} tasks")
+    indexes = list(ranges.each(tasks))
     sizes = _values(columns["size"], count)
     if len(indexes) != count or sum(sizes) != len(data):
         raise ValueError("the columns of results do not fit the bytes that came with them")

@@ -12,10 +12,12 @@ from memory_store import MemoryStore
 
 from shoal import ledger
 from shoal.dispatch import Dispatcher, JobSpec, PoolSettings, WorkerIdentity
+from shoal.dispatch.logbook import Output, open_chunk
+from shoal.dispatch.routes import _seconds
 from shoal.errors import LedgerTampered, StorageUnavailable
 from shoal.ledger import Terminal
 from shoal.worker import ranges
-from shoal.worker.records import Record
+from shoal.worker.records import Record, Ref, decode
 
 SECRET = b"k" * 32
 POOL = "pool"
@@ -201,8 +203,10 @@ async def test_a_task_whose_workers_are_lost_too_often_fails_alone() -> None:
             if worker.held:
                 await worker.report()
             await worker.poll(wait=1)
-        dispatcher.worker_gone(worker.identity.pod_uid, "evicted", running=0)
-        await asyncio.sleep(0.02)
+        before = len(store.objects)
+        dispatcher.worker_gone(worker.identity.pod_uid, "evicted", running=(spec().id, 0))
+        while len(store.objects) == before:
+            await asyncio.sleep(0)
     await Worker(dispatcher, "last").work()
     found = results(store)
     assert found[0][0] == "WORKER_LOST"
@@ -238,7 +242,6 @@ async def test_a_restart_loses_no_result_and_repeats_none() -> None:
     await first.stop()
 
     second, _, clock = make(store)
-    second.set_live(POOL, ["a", "b"])
     await second.attach(
         spec(40, max_attempts=2),
         store,
@@ -246,6 +249,7 @@ async def test_a_restart_loses_no_result_and_repeats_none() -> None:
         fresh=False,
         length=view.ledger_length,
         digest=view.ledger_digest,
+        live=["a", "b"],
     )
     other = Worker(second, "b")
     assert not (await other.poll())["claims"], "worker a has not told what it holds"
@@ -296,13 +300,134 @@ async def test_a_long_job_is_rolled_up_and_recovered_in_few_reads(
     assert results(store) == right(100)
 
 
+async def test_a_report_after_a_restart_does_not_tell_what_is_held() -> None:
+    first, store, _ = make()
+    await first.attach(spec(2), store, POOL, fresh=True)
+    holder = Worker(first, "a")
+    await holder.poll()
+    await first.stop()
+    second, _, _ = make(store)
+    holder.dispatcher = second
+    await second.report(holder.identity, {}, [])  # a sign of life, from before the job is known
+    await second.attach(spec(2), store, POOL, fresh=False, live=["a"])
+    assert not (await Worker(second, "b").poll())["claims"]
+
+
+async def test_workers_of_a_job_that_cannot_be_attached_yet_wait() -> None:
+    dispatcher = Dispatcher(secret=SECRET, on_change=lambda job: None, is_known=lambda job: True)
+    worker = Worker(dispatcher, "a")
+    worker.held["c-1"] = {"id": "c-1", "job": spec().id, "attempt": 1, "tasks": [(0, 1)]}
+    assert not (await worker.poll()).get("gone")
+    answer = await worker.report()
+    assert (answer["gone"], answer["later"]) == ([], [spec().id])
+
+
+async def test_nothing_follows_the_end_of_a_ledger() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(9), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    ending = asyncio.Event()
+    store.trouble = lambda verb, key: ending.set()
+    dispatcher.finish(spec().id, Terminal("cancelled", "Cancelled", ""))
+    await ending.wait()  # the entry is on its way
+    await worker.report()
+    assert len([key for key in store.objects if "/ledger/" in key]) == 1
+
+
+async def test_the_ledger_lets_nothing_go_whatever_the_bucket_raises() -> None:
+    dispatcher, store, _ = make()
+    troubles = iter([ValueError("nobody expected this"), KeyError("nor this")])
+
+    def trouble(verb: str, key: str) -> None:
+        if (error := next(troubles, None)) is not None:
+            raise error
+
+    store.trouble = trouble
+    await dispatcher.attach(spec(2), store, POOL, fresh=True)
+    await Worker(dispatcher, "a").work()
+    assert results(store) == right(2)
+
+
+async def test_a_task_that_uses_up_the_memory_is_charged_with_an_attempt() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(1, max_attempts=2), store, POOL, fresh=True)
+    for uid in "ab":
+        worker = Worker(dispatcher, uid)
+        while not worker.held:
+            await worker.poll(wait=1)
+        before = len(store.objects)
+        note = (spec().id, 0)
+        dispatcher.worker_gone(uid, "out of memory", running=note, cause="oom")
+        while len(store.objects) == before:
+            await asyncio.sleep(0)
+    assert results(store)[0][0] == "OUT_OF_MEMORY"
+
+
+async def test_the_note_of_another_job_charges_nothing() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(9, max_attempts=1), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    dispatcher.worker_gone("a", "gone", running=("another", 0), unknown=True)
+    await Worker(dispatcher, "b").work()
+    assert results(store) == right(9)
+
+
+@pytest.mark.parametrize("seconds", [5e-324, -1.0, float("inf"), float("nan")])
+async def test_a_time_that_cannot_be_stops_nobody(seconds: float) -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(50), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    claim = next(iter(worker.held.values()))
+    task = claim["tasks"][0][0]
+    outcome = Record(task, 1, "SUCCEEDED", "pickle", b"r%d" % task)
+    group = {"job": spec().id, "claim": claim["id"], "seconds": seconds}
+    await dispatcher.report(
+        worker.identity, {}, [(group["job"], group["claim"], [outcome], _seconds(group))]
+    )
+    dispatcher._look_after_time()
+    await Worker(dispatcher, "b").work()
+    assert len(results(store)) > 1
+
+
+async def test_forged_claims_and_results_cost_nothing() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(2), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    worker.held["x"] = {"id": "x-1", "job": spec().id, "attempt": 1, "tasks": [(1, 10**15)]}
+    await worker.poll()
+    with pytest.raises(ValueError, match="cannot be those"):
+        decode({"count": 10**15, "index": [[0, 10**15]], "size": 0}, b"")
+    with pytest.raises(ValueError, match="reports task 7 of 2"):
+        await dispatcher.report(
+            worker.identity, {}, [(spec().id, "x-1", [Record(7, 1, "SUCCEEDED", "json", b"")], 0.0)]
+        )
+    stolen = Record(1, 1, "SUCCEEDED", "json", b"", Ref("another/key", "0" * 64, 1))
+    with pytest.raises(ValueError, match="as a result of its own"):
+        await dispatcher.report(worker.identity, {}, [(spec().id, "x-1", [stolen], 0.0)])
+
+
+async def test_output_that_is_sent_again_is_taken_once() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(1), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    said = {"output": {spec().id: [Output(0, 1, "pod-a", b"once")]}, "number": 1}
+    for _ in range(3):
+        await dispatcher.report(worker.identity, said, [])
+    await worker.report()
+    chunks = [raw for key, raw in store.objects.items() if "/logs/" in key]
+    assert [part.text for raw in chunks for part in open_chunk(raw)] == [b"once"]
+
+
 async def test_after_a_restart_a_silent_worker_is_waited_for_only_so_long() -> None:
     first, store, _ = make()
     await first.attach(spec(2), store, POOL, fresh=True)
     await first.stop()
     second, _, clock = make(store)
-    second.set_live(POOL, ["silent"])
-    await second.attach(spec(2), store, POOL, fresh=False)
+    await second.attach(spec(2), store, POOL, fresh=False, live=["silent"])
     worker = Worker(second, "b")
     assert not (await worker.poll())["claims"]
     clock.now += 60
@@ -350,7 +475,6 @@ async def test_a_ledger_that_was_tampered_with_is_not_recovered(attack: str) -> 
 
 async def test_a_cancelled_job_hands_out_nothing_more_and_its_workers_are_told() -> None:
     dispatcher, store, _ = make()
-    dispatcher.settle()
     await dispatcher.attach(spec(9), store, POOL, fresh=True)
     worker = Worker(dispatcher, "a")
     await worker.poll()
@@ -385,7 +509,6 @@ async def test_two_jobs_share_a_pools_workers() -> None:
 
 async def test_a_worker_of_another_pool_gets_and_changes_nothing() -> None:
     dispatcher, store, _ = make()
-    dispatcher.settle()
     await dispatcher.attach(spec(1), store, "somebody else's", fresh=True)
     worker = Worker(dispatcher, "a")
     assert not (await worker.poll())["claims"]
