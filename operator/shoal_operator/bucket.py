@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from shoal.errors import AccessDenied, BucketNotFound, StorageError, StorageUnavailable
-from shoal.storage import S3Storage
+from shoal.storage import DENIED, S3Storage
 
 from .resolve import Storage
 
@@ -23,16 +23,6 @@ CONNECT_SECONDS = 3.0
 ATTEMPT_SECONDS = 5.0
 SLOWEST = 2 << 20
 """Bytes a second below which a transfer counts as stuck."""
-DENIED = frozenset(
-    {
-        "AccessDenied",
-        "InvalidAccessKeyId",
-        "SignatureDoesNotMatch",
-        "RequestTimeTooSkewed",
-        "ExpiredToken",
-        "AllAccessDisabled",
-    }
-)
 
 
 class JobBucket:

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from shoal.storage.base import ObjectInfo, Storage
 from shoal.storage.file import FileStorage
-from shoal.storage.s3 import S3Storage
+from shoal.storage.s3 import DENIED, S3Storage
 
-__all__ = ["FileStorage", "ObjectInfo", "S3Storage", "Storage"]
+__all__ = ["DENIED", "FileStorage", "ObjectInfo", "S3Storage", "Storage"]

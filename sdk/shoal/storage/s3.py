@@ -1,13 +1,15 @@
 """S3 and what speaks like it, by the minio library (imported at the first use).
 
-The region is always set for endpoints that are not Amazon's, so that signing a URL asks nobody.
-`create` sends a presigned PUT itself: the library would turn ``If-None-Match`` into user metadata
-and overwrite. A dead endpoint is told within seconds: short connect timeout, few retries.
+The region is always known (given, in the endpoint's name, or the default one), so that signing a
+URL asks nobody. `create` sends a presigned PUT itself: the library would turn ``If-None-Match``
+into user metadata and overwrite. A dead endpoint is told within seconds: short connect timeout, few
+retries.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -34,15 +36,19 @@ READ_SECONDS = 60.0
 CREATE_SECONDS = 10.0
 PART = 16 << 20
 AWS = "https://s3.amazonaws.com"
-DENIED = {
-    "AccessDenied",
-    "AllAccessDisabled",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-}
+DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AllAccessDisabled",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+"""Codes with which a bucket refuses a key."""
+REGION = "us-east-1"
 
 
 class S3Storage:
@@ -50,7 +56,7 @@ class S3Storage:
 
     `endpoint` is a URL (None: Amazon's). Without `access_key` the key is looked up where AWS tools
     look: AWS_* variables, ~/.aws/credentials, the machine's or Pod's role. `region` defaults to
-    us-east-1 at endpoints that are not Amazon's.
+    the one in the endpoint's name (``s3.eu-west-1.amazonaws.com``), else to us-east-1.
     """
 
     def __init__(
@@ -72,8 +78,7 @@ class S3Storage:
             )
         self._secure, self._netloc = url.scheme == "https", url.netloc
         self._keys = (access_key, secret_key, session_token)
-        amazon = url.netloc.endswith((".amazonaws.com", ".amazonaws.com.cn"))
-        self._region = region or (None if amazon else "us-east-1")
+        self._region = region or region_of(url.hostname or "")
 
     @property
     def where(self) -> str:
@@ -190,7 +195,11 @@ class S3Storage:
             maxsize=32,
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
             retries=urllib3.Retry(
-                total=3, connect=1, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)
+                total=3,
+                connect=1,
+                redirect=False,
+                backoff_factor=0.2,
+                status_forcelist=(500, 502, 503, 504),
             ),
             cert_reqs="CERT_REQUIRED",
             ca_certs=certifi.where(),
@@ -287,10 +296,22 @@ class S3Storage:
             return AccessDenied(f"{at} may not be used with this key: {message} ({code})")
         if status >= 500 or code in ("SlowDown", "ServiceUnavailable"):
             return StorageUnavailable(f"{at}: {message} ({code})")
+        if code == "AuthorizationHeaderMalformed":
+            return StorageError(f"{at}: {message} ({code}). Name the bucket's region")
         return StorageError(f"{at}: {message} ({code})")
 
     def _missing(self) -> str:
         return f"There is no bucket {self.bucket} at {self.endpoint}: create it, or name another"
+
+
+def region_of(host: str) -> str:
+    """Return the region that an Amazon endpoint's name tells, else the default one."""
+    if not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return REGION
+    found = re.search(r"(?:^|[.-])([a-z]{2,3}(?:-[a-z]{3,10}){1,2}-\d)(?=\.)", host)
+    if found is not None:
+        return found.group(1)
+    return "cn-north-1" if host.endswith(".cn") else REGION
 
 
 def _words(error: BaseException) -> str:

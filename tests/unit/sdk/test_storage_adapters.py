@@ -175,6 +175,35 @@ def test_signing_asks_nobody_and_takes_no_time() -> None:
     assert (time.perf_counter() - start) / 200 < 0.005
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "region"),
+    [
+        (None, "us-east-1"),
+        ("https://s3.eu-central-1.amazonaws.com", "eu-central-1"),
+        ("https://s3.dualstack.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("https://s3.cn-northwest-1.amazonaws.com.cn", "cn-northwest-1"),
+        ("https://s3.eu-west-1.example.org", "us-east-1"),
+        ("http://minio.default.svc:9000", "us-east-1"),
+    ],
+)
+def test_signing_opens_no_connection(
+    endpoint: str | None, region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    monkeypatch.setattr(socket.socket, "connect", asked)
+    storage = S3Storage("bbb", endpoint, access_key="u", secret_key="p")
+    assert f"%2F{region}%2Fs3%2F" in storage.presign_get("a/b", seconds=60)
+    assert f"%2F{region}%2Fs3%2F" in storage.presign_put("a/b", seconds=60)
+
+
+def test_a_region_that_is_named_counts() -> None:
+    storage = S3Storage("bbb", access_key="u", secret_key="p", region="eu-west-3")
+    assert "%2Feu-west-3%2Fs3%2F" in storage.presign_get("a/b", seconds=60)
+
+
 def test_a_missing_bucket(minio: Minio) -> None:
     storage = minio.bucket("missing", make=False)
     for action in (storage.check, lambda: storage.put("a", b""), lambda: storage.get("a")):
