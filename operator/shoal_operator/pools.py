@@ -56,7 +56,8 @@ class Pool:
 
     def __post_init__(self) -> None:
         if not self.hash:
-            object.__setattr__(self, "hash", self.template.hash)
+            # of two Deployments alike each has workers of its own, since their limits differ
+            object.__setattr__(self, "hash", digest([self.template.hash, self.owner_name]))
 
     @property
     def key(self) -> str:

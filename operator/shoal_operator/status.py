@@ -8,6 +8,7 @@ only when the condition's status moves.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -144,7 +145,9 @@ def _result(facts: JobFacts, outcome: Outcome) -> dict[str, Any]:
     data = bytes(record.data)
     try:
         if record.encoding == records.JSON and len(data) <= RESULT_SIZE:
-            found["result"] = json.loads(data)
+            value = json.loads(data)
+            if _survives(value):
+                found["result"] = value
         elif record.encoding == records.EXIT:
             found["exitCode"] = int(json.loads(data)["returnCode"])
         elif record.encoding == records.ERROR:
@@ -152,6 +155,19 @@ def _result(facts: JobFacts, outcome: Outcome) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         return found
     return found
+
+
+def _survives(value: Any) -> bool:
+    """Whether the API server gives back the same value: no other infinity, integer or text."""
+    if isinstance(value, dict):
+        return all(_survives(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return all(map(_survives, value))
+    if isinstance(value, str):
+        return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 def error_of(parts: Sequence[Any]) -> dict[str, str]:

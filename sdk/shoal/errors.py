@@ -51,7 +51,8 @@ class ShoalException(Exception):
 
 
 _MISSING_MODULE = (
-    "The module is missing where the function ran. Name an image that has it: "
+    "The module is missing where the function ran. Is its name right? Then name an image that has "
+    "it: "
     "deployment=shoal.Deployment.container_image('repository', 'tag'), or, to send your own code "
     "along, shoal.Deployment.mirror_local(interpreter=shoal.ContainerInterpreter('repository'))"
 )

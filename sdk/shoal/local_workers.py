@@ -103,6 +103,7 @@ class LocalWorkers:
         self._starting: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: dict[str, Callable[[], None]] = {}
+        self._stopping = False
         self._scratch = tempfile.mkdtemp(prefix="shoal-local-")
         archive, _ = bundle.build()
         self._archive = os.path.join(self._scratch, "worker.zip")
@@ -170,6 +171,7 @@ class LocalWorkers:
         self._port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
+        self._stopping = True
         for process in self._processes.values():
             if process.returncode is None:
                 process.terminate()
@@ -194,7 +196,7 @@ class LocalWorkers:
     def _staff(self, pool: str) -> None:
         """Start as many workers as the pool's jobs can use."""
         wanted = min(self.dispatcher.pool(pool).wanted, MOST_WORKERS)
-        while self._starting.get(pool, 0) < wanted:
+        while self._starting.get(pool, 0) < wanted and not self._stopping:
             self._starting[pool] = self._starting.get(pool, 0) + 1
             task = asyncio.create_task(self._worker(pool))
             self._tasks.add(task)
@@ -235,6 +237,8 @@ class LocalWorkers:
                 start_new_session=True,
             )
             self._processes[uid] = process
+            if self._stopping:  # the process that started us ends meanwhile
+                process.terminate()
             code = await process.wait()
         finally:
             self._starting[pool] -= 1

@@ -95,9 +95,18 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     if not thread.is_alive():
         return  # the child of a fork has the loop, but not the thread
     try:
-        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(_wind_up(), loop).result(5)
     except concurrent.futures.TimeoutError:
         return
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)
     loop.close()
+
+
+async def _wind_up() -> None:
+    """Cancel what still runs (watches that nobody waits for any more), then close generators."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()

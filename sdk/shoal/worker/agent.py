@@ -402,8 +402,8 @@ def _hint(kind: str, message: str) -> str:
     text = f"the function could not be loaded: {kind}: {message}"
     if kind == "ModuleNotFoundError":
         text += (
-            "; the worker's image lacks it: name an image that has it, with "
-            "deployment=Deployment.container_image('repository', 'tag')"
+            "; check the name, and if it is right, name an image that has the module "
+            "(deployment.image; in Python Deployment.container_image('repository', 'tag'))"
         )
     return text
 

@@ -150,7 +150,7 @@ class _Pickler:
 
     def json(self, value: Any) -> Outcome:
         try:
-            data = json.dumps(value).encode()
+            data = json.dumps(value, allow_nan=False).encode()
         except BaseException as error:
             return self._refused(value, error, "written as JSON")
         return (0, 1, data) if len(data) <= INLINE_SIZE else self._filed(memoryview(data), 1)

@@ -104,6 +104,12 @@ def test_pods_that_begin_stay_for_the_next_job(settings: Settings, pod: Make) ->
     assert plan_pool(state, settings).actions == (DeletePod("old"),)
 
 
+def test_two_deployments_alike_have_workers_of_their_own() -> None:
+    one, two = pool_state(max_workers=1).pool, pool_state(max_workers=8).pool
+    assert replace(two, owner_name="other", hash="").key != one.key
+    assert replace(two, hash="").key == one.key
+
+
 def test_a_crowd_of_single_calls_starts_few_workers(settings: Settings, pod: Make) -> None:
     crowd = {"wanted": 200, "widest": 1, "max_workers": 64}
     assert plan_pool(pool_state(**crowd), settings).actions == (CreatePods(1),)

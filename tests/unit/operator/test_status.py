@@ -77,6 +77,14 @@ def test_a_job_in_hand_is_running(facts: JobFacts) -> None:
     assert condition(status, "WorkersReady")["status"] == "True"
 
 
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "9223372036854775808", '{"a": "\\ud800"}'])
+def test_a_result_that_kubernetes_would_change_is_left_out(facts: JobFacts, text: str) -> None:
+    record = Record(0, 1, "SUCCEEDED", "json", text.encode())
+    status = ended(facts, Terminal("complete", "", ""), record)
+    assert status["phase"] == "Complete"
+    assert "result" not in status
+
+
 def test_a_complete_job_carries_its_small_result(facts: JobFacts) -> None:
     record = Record(0, 1, "SUCCEEDED", "json", b'{"a": 6}')
     status = ended(facts, Terminal("complete", "", ""), record)

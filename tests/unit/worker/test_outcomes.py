@@ -23,6 +23,7 @@ from shoal.hosts import Local
 from shoal.local import LocalRunner
 from shoal.local_workers import stop_all
 from shoal.machinery import Accepted, Call, Ended, Printed
+from shoal.worker import child
 from shoal.worker.records import Record
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -181,6 +182,18 @@ async def test_results_that_cannot_be_pickled(runner: LocalRunner) -> None:
     assert "the result (lock) can't be pickled" in message
 
 
+def test_json_has_no_infinity() -> None:
+    """A by-name Job's result is JSON, in which NaN and infinities cannot be written."""
+    pickler = child._Pickler("")
+    for value in (float("nan"), float("inf"), [1, float("-inf")]):
+        state, encoding, data = pickler.json(value)
+        assert (child.STATES[state], child.ENCODINGS[encoding]) == (
+            "RESULT_CANNOT_BE_PICKLED",
+            "error",
+        )
+        assert b"can't be written as JSON" in data
+
+
 async def test_a_large_result_goes_through_the_bucket(runner: LocalRunner) -> None:
     seen = await see(runner, function=lambda n: b"x" * n, items=[10, 40_000, 5_000_000])
     assert seen.records[0].ref is None
@@ -216,7 +229,7 @@ async def test_a_failing_import_of_the_function_ends_the_job(runner: LocalRunner
     assert seen.end is not None
     assert seen.end.reason == "TaskFailed"
     assert "No module named 'no_such_module'" in seen.end.message
-    assert "name an image that has it" in seen.end.message
+    assert "name an image that has the module" in seen.end.message
 
 
 @pytest.mark.parametrize(
