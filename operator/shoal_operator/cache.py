@@ -74,6 +74,8 @@ class Cache:
     """Custom resources and Pods, as the watch and the operator's own writes last showed them."""
 
     def __init__(self) -> None:
+        self.complete = False
+        """Whether all that was there at the start has been listed."""
         self._resources: dict[str, CustomResource] = {}
         self._by_name: dict[tuple[str, str, str], str] = {}
         self._pods: dict[str, PodFact] = {}
@@ -101,6 +103,13 @@ class Cache:
     def get(self, uid: str) -> CustomResource | None:
         """The resource of that uid."""
         return self._resources.get(uid)
+
+    def may_be_unfinished(self, uid: str) -> bool:
+        """Whether there is such a job that has not ended, as far as is known yet."""
+        resource = self._resources.get(uid)
+        if resource is None:
+            return not self.complete
+        return not (resource.finished or resource.deleting)
 
     def named(self, kind: str, namespace: str, name: str) -> CustomResource | None:
         """The resource of that name."""

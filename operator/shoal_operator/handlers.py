@@ -93,6 +93,5 @@ def operator_settings(settings: Settings) -> kopf.OperatorSettings:
     made.watching.connect_timeout = 5.0
     made.networking.request_timeout = 20.0
     made.process.ultimate_exiting_timeout = 10.0
-    selector = ",".join(f"{key}={value}" for key, value in names.ours(settings.instance).items())
-    made.watching.label_selectors["v1", "pods"] = selector
+    made.watching.label_selectors["v1", "pods"] = names.selector(settings.instance)
     return made

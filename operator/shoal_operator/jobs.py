@@ -30,6 +30,7 @@ from .plan import (
     plan_job,
 )
 from .poolkeeping import PoolKeeper
+from .pools import Pool
 from .reasons import Reason
 from .resolve import Problem, Resolution, resolve
 from .runs import Run
@@ -163,6 +164,7 @@ class JobKeeper:
                 fresh=run.fresh and not job.status,
                 length=length,
                 digest=str(ledger.get("digest") or ""),
+                live=self._live(pool),
             )
         except BucketProblem as error:
             return self._hold(job, run, error.problem, started=length > 0)
@@ -184,6 +186,11 @@ class JobKeeper:
         self._demand(resolution)
         self._on_again(job.uid)
         return 0.0
+
+    def _live(self, pool: Pool) -> list[str]:
+        """The pool's Pods that may hold tasks which a dispatcher before this one handed out."""
+        pods = self._context.cache.pods(pool.namespace, pool.hash)
+        return [pod.uid for pod in pods if pod.alive]
 
     def _hold(self, job: CustomResource, run: Run, problem: Problem, *, started: bool) -> float:
         """Keep a problem; a job that has results already waits for its bucket until its

@@ -36,3 +36,8 @@ def full_name(kind: str, name: str) -> str:
 def ours(instance: str) -> dict[str, str]:
     """Labels of every object that the operator of `instance` makes."""
     return {MANAGED_BY: "shoal", INSTANCE: instance}
+
+
+def selector(instance: str) -> str:
+    """Selects the objects that the operator of `instance` makes."""
+    return ",".join(f"{key}={value}" for key, value in ours(instance).items())

@@ -84,7 +84,6 @@ class PoolKeeper:
         context.dispatcher.set_pool(
             pool.key, PoolSettings(idle_seconds=pool.idle_seconds, min_workers=pool.min_workers)
         )
-        context.dispatcher.set_live(pool.key, [pod.uid for pod in pods if pod.alive])
         self._learn(memory, pods, view, now, idle=not view.wanted and not pool.min_workers)
         state = PoolState(
             pool=pool,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
@@ -67,9 +66,7 @@ class Reconciler:
 
     async def load(self) -> None:
         """Fill the cache before anything runs, so that no job is planned without its Pods."""
-        selector = ",".join(
-            f"{k}={v}" for k, v in names.ours(self._context.settings.instance).items()
-        )
+        selector = names.selector(self._context.settings.instance)
         for name in await namespaces(self._context.api, self._context.settings):
             await self._context.claims.look(name)
         for namespace in self._namespaces():
@@ -80,27 +77,7 @@ class Reconciler:
             found = await self._context.api.list(PODS, namespace, label_selector=selector)
             for body in found["items"]:
                 self.pod_seen(body)
-
-    async def settle_and_wait(self) -> None:
-        """Settle, then wait for ever."""
-        await self.settle()
-        await asyncio.Event().wait()
-
-    async def settle(self, seconds: float = 30.0) -> None:
-        """Wait until every job that was there at the start is known to the dispatcher, or stuck."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            runs = self.jobs.runs.values()
-            waiting = [
-                r
-                for r in runs
-                if not (r.attached or r.outcome or r.problem or r.fresh)
-                and not (r.resolution and r.resolution.direct)
-            ]
-            if not waiting:
-                break
-            await asyncio.sleep(0.1)
-        self._context.dispatcher.settle()
+        self._context.cache.complete = True
 
     def resource_seen(self, kind: str, body: Mapping[str, Any], *, created: bool) -> None:
         """A custom resource is there or changed; `created` if this is its beginning."""
@@ -153,8 +130,8 @@ class Reconciler:
         """A Pod is there or changed."""
         fact = pod_fact(body)
         before = self._context.cache.pod(fact.uid)
-        if before is not None and before.deleting and not fact.deleting:
-            return  # older than our own delete
+        if before is not None and (before.deleting > fact.deleting or before.ended > fact.ended):
+            return  # older than what we know; neither of them is ever taken back
         self._context.cache.put_pod(fact)
         if not fact.alive and (before is None or before.alive):
             self._gone(fact, fact)
@@ -277,7 +254,11 @@ class Reconciler:
         reason = gone_reason(last)
         died = last is not None and last.exit_code not in (None, 0)
         self._context.dispatcher.worker_gone(
-            fact.uid, reason, running=running, unknown=died and running is None
+            fact.uid,
+            reason,
+            running=running,
+            unknown=died and running is None,
+            cause="oom" if reason == "oom" else "disruption",
         )
 
     def _mark_owner(self, fact: PodFact) -> None:
@@ -322,9 +303,9 @@ def _queue_kind(kind: str) -> str:
     return names.DEPLOYMENT if kind == names.DEPLOYMENT else names.JOB
 
 
-def running_task(note: str) -> int | None:
-    """The task in a worker's termination message ("<job> <task> <attempt>"), if it names one."""
+def running_task(note: str) -> tuple[str, int] | None:
+    """Job and task in a worker's termination message ("<job> <task> <attempt>"), if it has them."""
     words = note.split()
     if len(words) == 3 and words[1].isascii() and words[1].isdigit():
-        return int(words[1])
+        return words[0], int(words[1])
     return None

@@ -94,7 +94,6 @@ async def _operate(
                     watch(reconciler, health, settings, stop),
                     lease.keep(),
                     sweeper.run(),
-                    reconciler.settle_and_wait(),
                     _rotate(tls, authority, settings.server_name),
                 )
             finally:
@@ -133,7 +132,9 @@ async def _context(
         api=api,
         cache=cache,
         claims=Claims(api, settings),
-        dispatcher=Dispatcher(secret=authority.mac_key, on_change=changed),
+        dispatcher=Dispatcher(
+            secret=authority.mac_key, on_change=changed, is_known=cache.may_be_unfinished
+        ),
         buckets=Buckets(api, settings),
         identity=Identity(cache, keys, audience=settings.audience, mac_key=authority.mac_key),
         recorder=Recorder(api, settings.instance),

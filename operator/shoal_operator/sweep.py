@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from shoal.errors import ApiError, StorageError
-from shoal.kube import JOBS, MAPJOBS
+from shoal.kube import JOBS, MAPJOBS, PODS
 from shoal.storage import ObjectInfo, S3Storage
 
 from . import names
@@ -97,10 +97,29 @@ class Sweeper:
                     gone = known.uid not in present and known.created < began - 5
                     if gone and namespace in (None, known.namespace):
                         self._reconciler.resource_gone(kind, known.uid)
+            await self._compare_pods(namespace)
         for kind, uid in [(r.kind, r.uid) for r in self._context.cache.resources(*KINDS)]:
             key = names.DEPLOYMENT if kind == names.DEPLOYMENT else names.JOB
             self._reconciler.queue.mark((key, uid))
         return missed
+
+    async def _compare_pods(self, namespace: str | None) -> None:
+        """Bring the Pods of the cache in line with those that live."""
+        before = {pod.uid for pod in self._context.cache.all_pods()}
+        selector = names.selector(self._context.settings.instance)
+        listed = await self._context.api.list(PODS, namespace, label_selector=selector)
+        present = set()
+        for body in listed["items"]:
+            uid = body["metadata"]["uid"]
+            present.add(uid)
+            if uid in before and self._context.cache.pod(uid) is None:
+                continue  # it went while we asked
+            self._reconciler.pod_seen(body)
+        for uid in before:  # what was made while we asked may be missing in the answer
+            known = self._context.cache.pod(uid)
+            if known is not None and uid not in present and namespace in (None, known.namespace):
+                logger.info("Pod %s of %s is gone, unseen", known.name, known.namespace)
+                self._reconciler.pod_gone(uid)
 
     # jobs whose time is over
 
