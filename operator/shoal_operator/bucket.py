@@ -1,80 +1,55 @@
-"""One bucket over presigned URLs, and the part of it that one job may use.
+"""One bucket over presigned URLs.
 
 Conditional writes go out as presigned PUTs with `If-None-Match: *`. Every attempt has a deadline
-that closes its socket, since a half-sent conditional PUT may hold the store's lock on the key.
+that closes its socket, since a half-sent conditional PUT may hold the store's lock on the key. No
+redirect is followed, and no answer's words are repeated: an endpoint that a job names could lead
+us to another one, and have us read out what that one says.
 """
 
 from __future__ import annotations
 
+import asyncio
+import html
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote_plus
 
 import aiohttp
 
 from shoal.errors import AccessDenied, BucketNotFound, StorageError, StorageUnavailable
 from shoal.storage import DENIED, S3Storage
 
-from .resolve import Storage
-
-URL_SECONDS = 6 * 3600.0
 CONNECT_SECONDS = 3.0
 ATTEMPT_SECONDS = 5.0
 SLOWEST = 2 << 20
 """Bytes a second below which a transfer counts as stuck."""
-
-
-class JobBucket:
-    """The part of a bucket that one job may use (a `shoal.dispatch.JobStore`)."""
-
-    def __init__(self, bucket: Bucket, *prefixes: str) -> None:
-        """`prefixes` end in a slash, or are whole keys."""
-        self._bucket = bucket
-        self._prefixes = prefixes
-
-    async def create(self, key: str, data: bytes) -> bool:
-        """Write the object unless the key exists."""
-        return await self._bucket.create(self._own(key), data)
-
-    async def put(self, key: str, data: bytes) -> None:
-        """Write the object."""
-        await self._bucket.put(self._own(key), data)
-
-    async def get(self, key: str) -> bytes | None:
-        """Return the object, or None."""
-        return await self._bucket.get(self._own(key))
-
-    def url_to_get(self, key: str) -> str:
-        """Return a URL that a worker may read with."""
-        return self._bucket.storage.presign_get(self._own(key), seconds=URL_SECONDS)
-
-    def url_to_put(self, key: str) -> str:
-        """Return a URL that a worker may write with."""
-        return self._bucket.storage.presign_put(self._own(key), seconds=URL_SECONDS)
-
-    def _own(self, key: str) -> str:
-        inside = any(
-            key.startswith(prefix) if prefix.endswith("/") else key == prefix
-            for prefix in self._prefixes
-        )
-        if not inside or ".." in key.split("/"):
-            raise AccessDenied(f"{key} is not this job's: nothing is signed for it")
-        return key
+REFUSAL_SIZE = 4096
+"""Bytes of a refusal that are read."""
+LIST_SIZE = 4 << 20
+"""Bytes of a list's page that are read."""
+MOST_PAGES = 1000
+DELETES_AT_ONCE = 16
 
 
 class Bucket:
-    """One bucket with one key."""
+    """One bucket with one key; `guarded` if a job named it, so that it may be anybody's."""
 
-    def __init__(self, storage: S3Storage, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, storage: S3Storage, session: aiohttp.ClientSession, *, guarded: bool = True
+    ) -> None:
         self.storage = storage
+        self.guarded = guarded
         self._session = session
-        self.opened = time.monotonic()
+        self.opened = self.asked = time.monotonic()
+        """When it was opened, and when a newer key was last asked for."""
 
     async def create(self, key: str, data: bytes) -> bool:
         """Write the object unless the key exists; False if it does."""
+        url = self.storage.presign_put(key, seconds=600)
         for _ in range(3):
-            status, body, _ = await self._send("PUT", key, data, {"If-None-Match": "*"})
+            status, body = await self._send("PUT", url, data, {"If-None-Match": "*"})
             if status < 300:
                 return True
             if status == 412:
@@ -85,28 +60,55 @@ class Bucket:
 
     async def put(self, key: str, data: bytes) -> None:
         """Write the object."""
-        status, body, _ = await self._send("PUT", key, data)
+        status, body = await self._send("PUT", self.storage.presign_put(key, seconds=600), data)
         if status >= 300:
             raise self._refusal(status, body, key)
 
     async def get(self, key: str) -> bytes | None:
         """Return the object, or None where there is none."""
-        status, body, _ = await self._send("GET", key)
+        status, body = await self._send("GET", self.storage.presign_get(key, seconds=600))
         if status == 404 and _code(body) != "NoSuchBucket":
             return None
         if status >= 300:
             raise self._refusal(status, body, key)
         return body
 
+    async def delete(self, key: str) -> None:
+        """Remove the object; one that is not there is no error."""
+        status, body = await self._send("DELETE", self.storage.presign_delete(key, seconds=600))
+        if status >= 300 and (status != 404 or _code(body) == "NoSuchBucket"):
+            raise self._refusal(status, body, key)
+
+    async def clear(self, prefix: str) -> None:
+        """Remove all objects whose keys start with `prefix`."""
+        async for keys in self._pages(prefix):
+            for start in range(0, len(keys), DELETES_AT_ONCE):
+                await asyncio.gather(*map(self.delete, keys[start : start + DELETES_AT_ONCE]))
+
+    async def _pages(self, prefix: str) -> AsyncIterator[list[str]]:
+        after = ""
+        for _ in range(MOST_PAGES):
+            url = self.storage.presign_list(prefix, after=after, seconds=600)
+            status, body = await self._send("GET", url, most=LIST_SIZE)
+            if status >= 300:
+                raise self._refusal(status, body, prefix)
+            keys = sorted(key for key in _keys(body) if key.startswith(prefix) and key > after)
+            if keys:
+                yield keys
+                after = keys[-1]
+            if not keys or b"<IsTruncated>true</IsTruncated>" not in body:
+                return
+
     async def _send(
         self,
         method: str,
-        key: str,
+        url: str,
         data: bytes | None = None,
         headers: dict[str, str] | None = None,
-    ) -> tuple[int, bytes, str]:
-        presign = self.storage.presign_get if method == "GET" else self.storage.presign_put
-        url = presign(key, seconds=600)
+        *,
+        most: int = -1,
+    ) -> tuple[int, bytes]:
+        """Send one request; of a success `most` bytes are read, or all."""
         limit = ATTEMPT_SECONDS + len(data or b"") / SLOWEST
         read = None if method == "GET" else limit
         timeout = aiohttp.ClientTimeout(total=read, sock_connect=CONNECT_SECONDS, sock_read=limit)
@@ -121,15 +123,16 @@ class Bucket:
                 timeout=timeout,
                 allow_redirects=False,
             ) as answer:
-                return answer.status, await answer.read(), answer.headers.get("Date", "")
+                size = most if answer.status < 300 else REFUSAL_SIZE
+                return answer.status, await _read(answer, size)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise StorageUnavailable(
-                f"{self.storage.where} does not answer: {error or type(error).__name__}"
+                f"{self.storage.where} does not answer: {_failure(error)}"
             ) from error
 
     def _refusal(self, status: int, body: bytes, key: str) -> StorageError:
         code, where = _code(body), self.storage.where
-        words = f"{key} in {where}: {_message(body) or 'refused'} ({code or f'HTTP {status}'})"
+        words = f"{key} in {where}: refused ({f'{code}, ' if code else ''}HTTP {status})"
         if code == "NoSuchBucket":
             return BucketNotFound(f"there is no {where}: create it, or name another one")
         if code in DENIED or status == 403:
@@ -139,22 +142,24 @@ class Bucket:
         return StorageError(words)
 
 
-@dataclass(frozen=True, slots=True)
-class JobPlace:
-    """Where a job's keys lie."""
+def _failure(error: Exception) -> str:
+    """What went wrong, without what the other side said and without the signed URL."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    words = str(error) if isinstance(error, OSError) else ""
+    return words or type(error).__name__
 
-    folder: str
-    job: str
 
-    @classmethod
-    def of(cls, storage: Storage, cluster: str, namespace: str, job_id: str) -> JobPlace:
-        """The place of a job; `folder` and `job` without a slash at the end of `job`."""
-        folder = storage.folder(cluster, namespace)
-        return cls(folder, f"{folder}jobs/{job_id}")
-
-    def code(self, sha256: str) -> str:
-        """Key of a code zip, shared inside the namespace."""
-        return f"{self.folder}code/{sha256}"
+async def _read(answer: aiohttp.ClientResponse, most: int) -> bytes:
+    if most < 0:
+        return await answer.read()
+    pieces, left = [], most
+    while left > 0 and (piece := await answer.content.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    if left == 0:
+        answer.close()  # the rest is not for us
+    return b"".join(pieces)
 
 
 def _url(text: str) -> Any:
@@ -165,10 +170,14 @@ def _url(text: str) -> Any:
 
 
 def _code(body: bytes) -> str:
-    match = re.search(rb"<Code>([^<]{1,200})</Code>", body[:4096])
-    return match.group(1).decode(errors="replace") if match else ""
+    """S3's word for what went wrong; anything that is not one word is not repeated."""
+    match = re.search(rb"<Code>([A-Za-z0-9]{1,64})</Code>", body[:REFUSAL_SIZE])
+    return match.group(1).decode() if match else ""
 
 
-def _message(body: bytes) -> str:
-    match = re.search(rb"<Message>([^<]{1,500})</Message>", body[:4096])
-    return match.group(1).decode(errors="replace") if match else ""
+def _keys(body: bytes) -> list[str]:
+    """The keys of a list's page."""
+    found = [key.decode(errors="replace") for key in re.findall(rb"<Key>([^<]*)</Key>", body)]
+    if b"<EncodingType>url</EncodingType>" in body:
+        return [unquote_plus(key) for key in found]
+    return [html.unescape(key) for key in found]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import secrets
 import socket
 import time
+from collections.abc import Collection
 from typing import Any
 
 import aiohttp
@@ -26,8 +28,12 @@ from .reasons import Reason
 from .resolve import Problem, Storage, default_storage, is_forbidden
 from .settings import Settings
 
+logger = logging.getLogger(__name__)
+
 KEY_SECONDS = 300.0
 """A Secret's content is read again after so long."""
+UNUSED_SECONDS = 60.0
+"""A bucket that no job uses is kept open for so long."""
 
 
 class BucketProblem(Exception):
@@ -36,6 +42,15 @@ class BucketProblem(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
         self.problem = problem
+
+    def as_storage_error(self) -> StorageError:
+        """The same, as one who only writes and reads expects it."""
+        words = self.problem.message
+        if self.problem.reason is Reason.BUCKET_NOT_FOUND:
+            return BucketNotFound(words)
+        if self.problem.reason is Reason.ACCESS_DENIED:
+            return AccessDenied(words)
+        return StorageUnavailable(words)
 
 
 class Buckets:
@@ -51,6 +66,8 @@ class Buckets:
 
     async def close(self) -> None:
         """Close the connections."""
+        for task in self._opening.values():
+            task.cancel()
         for session in self._sessions.values():
             await session.close()
         self._sessions.clear()
@@ -66,15 +83,42 @@ class Buckets:
             not storage.secret or time.monotonic() - bucket.opened < KEY_SECONDS
         ):
             return bucket
+        return await asyncio.shield(self._begin(storage))
+
+    def known(self, storage: Storage) -> Bucket | None:
+        """Return the bucket if it is open, at once; its key is read again beside when it is old."""
+        bucket, now = self._open.get(storage), time.monotonic()
+        if bucket is None:
+            self._begin(storage)
+        elif now - bucket.asked >= KEY_SECONDS:
+            bucket.asked = now
+            self._begin(storage)
+        return bucket
+
+    def forget(self, storage: Storage, refused: Bucket | None = None) -> None:
+        """Read the key again at the next use: the bucket `refused` the one that we had."""
+        if refused is None or self._open.get(storage) is refused:
+            self._open.pop(storage, None)
+
+    def keep(self, used: Collection[Storage]) -> None:
+        """Let go of the buckets that no job uses."""
+        own, now = default_storage(self._settings), time.monotonic()
+        for storage, bucket in list(self._open.items()):
+            if storage not in used and storage != own and now - bucket.opened > UNUSED_SECONDS:
+                del self._open[storage]
+        self._proved &= {(one.storage.endpoint, one.storage.bucket) for one in self._open.values()}
+
+    def _begin(self, storage: Storage) -> asyncio.Task[Bucket]:
         task = self._opening.get(storage)
         if task is None:
             task = self._opening[storage] = asyncio.create_task(self._prepare(storage))
-            task.add_done_callback(lambda _: self._opening.pop(storage, None))
-        return await asyncio.shield(task)
+            task.add_done_callback(lambda done: self._opened(storage, done))
+        return task
 
-    def forget(self, storage: Storage) -> None:
-        """Read the key again at the next use: the bucket refused the one that we had."""
-        self._open.pop(storage, None)
+    def _opened(self, storage: Storage, done: asyncio.Task[Bucket]) -> None:
+        self._opening.pop(storage, None)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            logger.info("bucket %s can't be opened: %s", storage.bucket, error)
 
     async def _prepare(self, storage: Storage) -> Bucket:
         own = self._is_default(storage)
@@ -90,7 +134,7 @@ class Buckets:
             secret_key=keys[1],
             region=storage.region or None,
         )
-        bucket = Bucket(s3, self._session(guarded=not own))
+        bucket = Bucket(s3, self._session(guarded=not own), guarded=not own)
         try:
             await self._prove(bucket, storage, own=own)
         except BucketNotFound as error:
@@ -174,7 +218,7 @@ class Buckets:
             second = False
         else:
             second = await bucket.create(key, b"second")
-        await asyncio.to_thread(bucket.storage.delete, key)
+        await bucket.delete(key)
         if not first or second:
             raise BucketProblem(
                 Problem(

@@ -12,12 +12,12 @@ from shoal.errors import LedgerTampered, StorageError
 from shoal.ledger import Terminal
 
 from . import names
-from .bucket import JobBucket, JobPlace
 from .buckets import BucketProblem
 from .cache import CustomResource
 from .context import Context
 from .deployments import make_deployment
 from .direct import plan_direct
+from .jobbucket import JobBucket
 from .jobspec import dispatch_spec
 from .observe import seconds
 from .plan import (
@@ -32,7 +32,7 @@ from .plan import (
 from .poolkeeping import PoolKeeper
 from .pools import Pool
 from .reasons import Reason
-from .resolve import Problem, Resolution, resolve
+from .resolve import JobPlace, Problem, Resolution, Storage, resolve
 from .runs import Run
 from .status import JobFacts, Outcome, job_status, outcome_of
 from .statuswriting import StatusWriter
@@ -75,6 +75,11 @@ class JobKeeper:
         """A job was seen: `fresh` if its creation was."""
         if uid not in self.runs:
             self.runs[uid] = Run(accepted=time.time(), fresh=fresh)
+
+    def storages(self) -> set[Storage]:
+        """The buckets that unfinished jobs use."""
+        found = {run.resolution.storage for run in self.runs.values() if run.resolution}
+        return {storage for storage in found if storage is not None}
 
     def lost_pod(self, uid: str) -> None:
         """A Pod of a direct job vanished before it ended."""
@@ -159,7 +164,7 @@ class JobKeeper:
                 allowed.append(place.code(resolution.code["sha256"]))
             await self._context.dispatcher.attach(
                 dispatch_spec(job, resolution, cluster),
-                JobBucket(bucket, *allowed),
+                JobBucket(self._context.buckets, storage, bucket, *allowed),
                 pool.key,
                 fresh=run.fresh and not job.status,
                 length=length,

@@ -8,9 +8,8 @@ from typing import Any
 from shoal.dispatch import CodeRef, Inputs, JobSpec
 
 from . import names
-from .bucket import JobPlace
 from .cache import CustomResource
-from .resolve import Resolution
+from .resolve import JobPlace, Resolution
 
 
 def dispatch_spec(job: CustomResource, resolution: Resolution, cluster: str) -> JobSpec:

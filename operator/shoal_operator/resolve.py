@@ -58,6 +58,24 @@ class Storage:
         return f"{head}{cluster}/{namespace}/"
 
 
+@dataclass(frozen=True, slots=True)
+class JobPlace:
+    """Where a job's keys lie."""
+
+    folder: str
+    job: str
+
+    @classmethod
+    def of(cls, storage: Storage, cluster: str, namespace: str, job_id: str) -> JobPlace:
+        """The place of a job; `folder` and `job` without a slash at the end of `job`."""
+        folder = storage.folder(cluster, namespace)
+        return cls(folder, f"{folder}jobs/{job_id}")
+
+    def code(self, sha256: str) -> str:
+        """Key of a code zip, shared inside the namespace."""
+        return f"{self.folder}code/{sha256}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
     """A job with everything settled."""

@@ -20,13 +20,13 @@ from shoal.kube import JOBS, MAPJOBS, PODS
 from shoal.storage import ObjectInfo, S3Storage
 
 from . import names
-from .bucket import Bucket, JobPlace
+from .bucket import Bucket
 from .buckets import BucketProblem
 from .cache import CustomResource
 from .context import Context
 from .discovery import namespaces
 from .reconcile import KINDS, Reconciler
-from .resolve import Storage, default_storage, resolve
+from .resolve import JobPlace, Storage, default_storage, resolve
 from .status import finished_at
 from .statuswriting import API
 
@@ -69,6 +69,7 @@ class Sweeper:
         served = [name for name in served if await self._reconciler.look(name)]
         missed = await self._compare()
         await self._expire()
+        self._context.buckets.keep(self._reconciler.jobs.storages())
         self._swept(missed)
         due = time.monotonic() >= self._bucket_due
         if due and self._context.settings.default_bucket:
@@ -160,7 +161,7 @@ class Sweeper:
             bucket = await self._context.buckets.open(storage)
             cluster = self._context.settings.cluster_id
             place = JobPlace.of(storage, cluster, job.namespace, job.job_id)
-            await asyncio.to_thread(_delete_all, bucket.storage, f"{place.job}/")
+            await _clear(bucket, f"{place.job}/")
         except (BucketProblem, StorageError) as error:
             logger.warning("keys of %s stay until the next sweep: %s", job.full_name, error)
 
@@ -194,7 +195,7 @@ class Sweeper:
             if job_id in ids or age < (min(grace, 60.0) if had_ledger else grace):
                 continue
             logger.info("bucket: jobs/%s of %s belongs to nobody: deleted", job_id, namespace)
-            await asyncio.to_thread(_delete_all, bucket.storage, f"{folder}{job_id}/")
+            await _clear(bucket, f"{folder}{job_id}/")
 
     async def _clear_code(self, bucket: Bucket, folder: str, namespace: str) -> None:
         used = {
@@ -222,6 +223,14 @@ def _newest(storage: S3Storage, folder: str) -> Iterable[tuple[str, tuple[float,
         ledger = ledger or rest.startswith("ledger/")
     if now_id:
         yield now_id, (age, ledger)
+
+
+async def _clear(bucket: Bucket, prefix: str) -> None:
+    """Remove what starts with `prefix`: one by one and guarded, or many with one request."""
+    if bucket.guarded:
+        await bucket.clear(prefix)
+    else:
+        await asyncio.to_thread(_delete_all, bucket.storage, prefix)
 
 
 def _delete_all(storage: S3Storage, prefix: str) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from shoal.errors import (
     AccessDenied,
@@ -183,6 +183,40 @@ class S3Storage:
     def presign_put(self, key: str, *, seconds: float) -> str:
         """Return a URL that writes the object."""
         return self._presign("PUT", key, seconds)
+
+    def presign_delete(self, key: str, *, seconds: float) -> str:
+        """Return a URL that removes the object."""
+        return self._presign("DELETE", key, seconds)
+
+    def presign_list(self, prefix: str, *, after: str = "", seconds: float) -> str:
+        """Return a URL that lists up to 1000 keys which start with `prefix` and follow `after`."""
+        from minio.signer import presign_v4
+
+        query: dict[str, Any] = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+        if after:
+            query["start-after"] = after
+        life, now = int(seconds), datetime.now(UTC)
+
+        def sign() -> str:
+            # the library signs no URL without an object's name
+            provider: Any = self._client._provider
+            known = provider.retrieve()
+            if known.session_token:
+                query["X-Amz-Security-Token"] = known.session_token
+            url = self._client._base_url.build(
+                method="GET", region=self._region, bucket_name=self.bucket, query_params=query
+            )
+            signed = presign_v4(
+                method="GET",
+                url=url,
+                region=self._region,
+                credentials=known,
+                date=now,
+                expires=life,
+            )
+            return urlunsplit(signed)
+
+        return self._do(prefix, sign)
 
     # the library and its errors
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import time
 import urllib.error
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 import pytest
 from conftest import Minio, free_port
@@ -173,6 +175,26 @@ def test_signing_asks_nobody_and_takes_no_time() -> None:
     for number in range(200):
         storage.presign_put(f"jobs/{number}", seconds=3600)
     assert (time.perf_counter() - start) / 200 < 0.005
+
+
+def test_signed_urls_list_and_remove(minio: Minio) -> None:
+    storage = minio.bucket("listed")
+    for key in ("a/1 2+3", "a/ä", "b/1"):
+        storage.put(key, b"x")
+    with urllib.request.urlopen(storage.presign_list("a/", seconds=60)) as answer:
+        page = answer.read()
+    assert b"<EncodingType>url</EncodingType>" in page
+    assert [unquote_plus(key) for key in re.findall(r"<Key>(.*?)</Key>", page.decode())] == [
+        "a/1 2+3",
+        "a/ä",
+    ]
+    with urllib.request.urlopen(storage.presign_list("a/", after="a/1 2+3", seconds=60)) as answer:
+        assert answer.read().count(b"<Key>") == 1
+    url = storage.presign_delete("a/1 2+3", seconds=60)
+    with urllib.request.urlopen(urllib.request.Request(url, method="DELETE")) as answer:
+        assert answer.status == 204
+    assert [info.key for info in storage.list("")] == ["a/ä", "b/1"]
+    storage.delete("a/ä", "b/1")
 
 
 @pytest.mark.parametrize(
