@@ -14,6 +14,7 @@ from . import names
 from .observe import PodFact, seconds
 
 Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Cache:
         """Whether all that was there at the start has been listed."""
         self._resources: dict[str, CustomResource] = {}
         self._by_name: dict[tuple[str, str, str], str] = {}
+        self._by_id: dict[tuple[str, str], dict[str, None]] = {}
         self._pods: dict[str, PodFact] = {}
         self._pools: dict[tuple[str, str], dict[str, PodFact]] = {}
         self._owned: dict[str, dict[str, PodFact]] = {}
@@ -87,8 +89,12 @@ class Cache:
         known = self._resources.get(resource.uid)
         if known is not None and resource.version < known.version:
             return False
+        if known is not None and known.job_id != resource.job_id:
+            _remove(self._by_id, (known.namespace, known.job_id), known.uid)
         self._resources[resource.uid] = resource
         self._by_name[resource.kind, resource.namespace, resource.name] = resource.uid
+        if resource.kind != names.DEPLOYMENT:
+            self._by_id.setdefault((resource.namespace, resource.job_id), {})[resource.uid] = None
         return True
 
     def drop(self, uid: str) -> CustomResource | None:
@@ -98,6 +104,7 @@ class Cache:
             key = (resource.kind, resource.namespace, resource.name)
             if self._by_name.get(key) == uid:
                 del self._by_name[key]
+            _remove(self._by_id, (resource.namespace, resource.job_id), uid)
         return resource
 
     def get(self, uid: str) -> CustomResource | None:
@@ -115,6 +122,10 @@ class Cache:
         """The resource of that name."""
         uid = self._by_name.get((kind, namespace, name))
         return self._resources.get(uid) if uid else None
+
+    def jobs_with_id(self, namespace: str, job_id: str) -> list[CustomResource]:
+        """The Jobs and MapJobs that have an id, in the order in which they were seen."""
+        return [self._resources[uid] for uid in self._by_id.get((namespace, job_id), ())]
 
     def resources(self, *kinds: str) -> Iterator[CustomResource]:
         """All resources of these kinds, safe against changes while iterating."""
@@ -151,8 +162,8 @@ class Cache:
         return tuple(self._pods.values())
 
 
-def _remove(table: dict[Key, dict[str, PodFact]], key: Key, uid: str) -> None:
-    """Take a Pod out of one table, and the table's row when it is empty then."""
+def _remove(table: dict[Key, dict[str, Value]], key: Key, uid: str) -> None:
+    """Take a uid out of one table, and the table's row when it is empty then."""
     row = table.get(key, {})
     row.pop(uid, None)
     if not row:

@@ -17,6 +17,7 @@ from shoal.kube import DEPLOYMENTS
 from . import names
 from .cache import CustomResource
 from .context import Context
+from .plan import earliest
 from .poolkeeping import PoolKeeper
 from .pools import Pool
 from .resolve import deployment_pool
@@ -53,13 +54,14 @@ class DeploymentKeeper:
         if deployment is None or deployment.deleting:
             self._used.pop(uid, None)
             self._writer.forget(uid)
+            self._pools.forget(uid)
             return 0.0
         own = deployment_pool(deployment, self._context.settings)
         used = list(self._pools_in_use(uid))
         pools = {own.hash: own, **{pool.hash: pool for pool in used if pool.hash != own.hash}}
         wake = 0.0
         for pool in pools.values():
-            wake = _earliest(wake, await self._pools.keep(pool))
+            wake = earliest(wake, await self._pools.keep(pool))
         pods = self._context.cache.pods_of(uid)
         await self._pools.delete_ended([pod for pod in pods if pod.pool not in pools])
         if used or any(pod.alive for pod in pods) or own.min_workers:
@@ -69,8 +71,8 @@ class DeploymentKeeper:
             if time.time() >= idle_until:
                 await self._delete(deployment)
                 return 0.0
-            wake = _earliest(wake, idle_until)
-        return _earliest(wake, await self._tell(deployment, list(pools.values())))
+            wake = earliest(wake, idle_until)
+        return earliest(wake, await self._tell(deployment, list(pools.values())))
 
     async def _tell(self, deployment: CustomResource, pools: list[Pool]) -> float:
         views = [self._pools.view(pool) for pool in pools]
@@ -122,7 +124,3 @@ async def make_deployment(
         if made["metadata"].get("deletionTimestamp"):
             raise
     context.cache.put(CustomResource.of(names.DEPLOYMENT, made))
-
-
-def _earliest(*times: float) -> float:
-    return min((at for at in times if at > 0), default=0.0)

@@ -23,7 +23,6 @@ class DirectPlan:
 
     create: bool = False
     outcome: Outcome | None = None
-    delete: tuple[str, ...] = ()
 
 
 def plan_direct(job: CustomResource, pods: Collection[PodFact], lost: int) -> DirectPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from shoal.dispatch import JobView
@@ -27,6 +27,7 @@ from .plan import (
     FinishJob,
     JobState,
     SetParallelism,
+    earliest,
     plan_job,
 )
 from .poolkeeping import PoolKeeper
@@ -68,7 +69,6 @@ class JobKeeper:
         self._on_again = on_again
         self._tell = tell
         self.runs: dict[str, Run] = {}
-        self._ids: dict[tuple[str, str], str] = {}
         self.finished = 0
 
     def expect(self, uid: str, *, fresh: bool) -> None:
@@ -102,7 +102,7 @@ class JobKeeper:
             run.accepted = seconds(job.status["startTime"])  # an operator before us took it
         resolution = self._resolve(job, run)
         wake = await self._act(job, run, resolution)
-        return _earliest(wake, await self._tell_status(job, run))
+        return earliest(wake, await self._tell_status(job, run))
 
     # acting
 
@@ -134,7 +134,7 @@ class JobKeeper:
                     self._on_again(job.uid)
                     return wake
                 case AttachJob():
-                    wake = _earliest(wake, await self._attach(job, run, resolution))
+                    wake = earliest(wake, await self._attach(job, run, resolution))
                 case SetParallelism(workers=count):
                     self._context.dispatcher.set_parallelism(job.uid, count)
                     run.parallelism = count
@@ -144,9 +144,9 @@ class JobKeeper:
                 case DetachJob():
                     self._detach(job.uid, run)
         if run.finishing is not None and run.outcome is None and run.attached:
-            wake = _earliest(wake, self._hurry(run, view))
+            wake = earliest(wake, self._hurry(run, view))
         if not state.ended and problem is None:
-            wake = _earliest(wake, await self._keep_private(job, run, resolution))
+            wake = earliest(wake, await self._keep_private(job, run, resolution))
         return wake
 
     async def _attach(self, job: CustomResource, run: Run, resolution: Resolution) -> float:
@@ -285,13 +285,11 @@ class JobKeeper:
     def _problem(self, job: CustomResource, run: Run, resolution: Resolution) -> Problem | None:
         problem = resolution.problem
         if problem is None:
-            owner = self._ids.setdefault((job.namespace, resolution.job_id), job.uid)
-            if owner != job.uid and self._context.cache.get(owner) is not None:
+            owner = id_owner(self._context.cache.jobs_with_id(job.namespace, resolution.job_id))
+            if owner is not None and owner.uid != job.uid:
                 problem = Problem(
-                    Reason.ID_IN_USE, f"another resource of {job.namespace} has this spec.id"
+                    Reason.ID_IN_USE, f"{owner.full_name} of {job.namespace} has this spec.id"
                 )
-            else:
-                self._ids[job.namespace, resolution.job_id] = job.uid
         if problem is None:
             return run.problem
         if run.problem is None or run.problem.reason != problem.reason:
@@ -372,6 +370,7 @@ class JobKeeper:
             keep_for_logs = pod.ended and _is_direct(job, resolution)
             if not keep_for_logs:
                 await self._pools.delete(pod.uid)
+        self._pools.forget(job.uid)
 
     def _detach(self, uid: str, run: Run) -> None:
         if run.attached:
@@ -381,8 +380,7 @@ class JobKeeper:
     def _forget(self, uid: str) -> None:
         run = self.runs.pop(uid, None)
         self._writer.forget(uid)
-        for key in [key for key, owner in self._ids.items() if owner == uid]:
-            del self._ids[key]
+        self._pools.forget(uid)
         if run is None:
             return
         self._detach(uid, run)
@@ -395,11 +393,19 @@ class JobKeeper:
             self._on_pool(pool.owner_kind, pool.owner_uid)
 
 
+def id_owner(jobs: Iterable[CustomResource]) -> CustomResource | None:
+    """Which of the jobs with one id has it: the oldest; of two of one second, who began first."""
+    rivals = [
+        job
+        for job in jobs
+        if not any(c.get("reason") == Reason.ID_IN_USE for c in job.status.get("conditions") or ())
+    ]
+    return min(
+        rivals, key=lambda job: (job.created, job.status.get("startTime") or "later"), default=None
+    )
+
+
 def _is_direct(job: CustomResource, resolution: Resolution | None) -> bool:
     if resolution is not None:
         return resolution.direct
     return bool(job.spec.get("command")) and "storage" not in job.status
-
-
-def _earliest(*times: float) -> float:
-    return min((at for at in times if at > 0), default=0.0)

@@ -122,6 +122,11 @@ class JobState:
     now: float
 
 
+def earliest(*times: float) -> float:
+    """The first of some times, of which 0 means never."""
+    return min((at for at in times if at > 0), default=0.0)
+
+
 def plan_job(state: JobState) -> Plan[JobAction]:
     """Plan the next step of a job that has not finished, or the last one of a job that has."""
     job, resolution, now = state.job, state.resolution, state.now
@@ -138,13 +143,13 @@ def plan_job(state: JobState) -> Plan[JobAction]:
         if now >= fatal_at:
             return Plan((FinishJob(state.problem.reason, state.problem.message),))
         if resolution.problem is not None:
-            return Plan((), _earliest(deadline, fatal_at))
-        deadline = _earliest(deadline, fatal_at)
+            return Plan((), earliest(deadline, fatal_at))
+        deadline = earliest(deadline, fatal_at)
     trouble = state.trouble
     if trouble is not None and trouble.fatal_at is not None and not state.workers:
         if now >= trouble.fatal_at:
             return Plan((FinishJob(trouble.reason, trouble.message),))
-        deadline = _earliest(deadline, trouble.fatal_at)
+        deadline = earliest(deadline, trouble.fatal_at)
     actions: list[JobAction] = []
     if resolution.inline is not None and resolution.pool is None:
         actions.append(EnsureDeployment(resolution.deployment, resolution.inline))
@@ -170,8 +175,6 @@ class PoolState:
     now: float
     up_since: float
     """When this operator began to listen for workers."""
-    closing: bool = False
-    """The pool's job is over: every Pod goes."""
 
 
 def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
@@ -182,8 +185,6 @@ def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
     """
     pool, now = state.pool, state.now
     ended = [pod for pod in state.pods if pod.ended and not pod.deleting]
-    if state.closing:
-        return Plan(tuple(DeletePod(pod.uid) for pod in state.pods if not pod.deleting))
     stale = [
         pod
         for pod in state.pods
@@ -203,7 +204,7 @@ def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
             if room > 0:
                 actions.append(CreatePods(min(missing, room)))
         else:
-            wake_at = _earliest(wake_at, state.history.retry_at)
+            wake_at = earliest(wake_at, state.history.retry_at)
     unborn = sorted(
         (pod for pod in alive if not pod.node and pod.uid not in state.connected),
         key=lambda pod: -pod.created,
@@ -227,7 +228,3 @@ def _contact_deadline(alive: list[PodFact], state: PoolState, settings: Settings
 def _deadline(state: JobState) -> float:
     seconds = state.job.spec.get("activeDeadlineSeconds")
     return state.accepted + float(seconds) if seconds else 0.0
-
-
-def _earliest(*times: float) -> float:
-    return min((time for time in times if time > 0), default=0.0)

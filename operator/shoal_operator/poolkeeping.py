@@ -37,6 +37,7 @@ LONGEST_ROOM_PAUSE = 60.0
 
 @dataclass(slots=True)
 class _Memory:
+    owner: str
     history: History = field(default_factory=History)
     contacted: set[str] = field(default_factory=set)
     counted: set[str] = field(default_factory=set)
@@ -53,6 +54,7 @@ class PoolKeeper:
         self._context = context
         self._on_news = on_news
         self._memory: dict[str, _Memory] = {}
+        self._owned: dict[str, set[str]] = {}
         self._number = 0
         self.created = 0
 
@@ -75,12 +77,12 @@ class PoolKeeper:
             image=pool.template.image,
         )
 
-    async def keep(self, pool: Pool, *, closing: bool = False) -> float:
+    async def keep(self, pool: Pool) -> float:
         """Bring the pool's Pods to what is wanted; return when to look again."""
         context, now = self._context, time.time()
         view = self.view(pool)
         pods = self._cache.pods(pool.namespace, pool.hash)
-        memory = self._memory.setdefault(pool.key, _Memory())
+        memory = self._remember(pool)
         context.dispatcher.set_pool(
             pool.key, PoolSettings(idle_seconds=pool.idle_seconds, min_workers=pool.min_workers)
         )
@@ -94,7 +96,6 @@ class PoolKeeper:
             history=memory.history,
             now=now,
             up_since=context.up_since,
-            closing=closing,
         )
         plan = plan_pool(state, context.settings)
         for action in plan.actions:
@@ -150,7 +151,7 @@ class PoolKeeper:
 
     async def create_direct(self, pool: Pool, argv: list[str]) -> None:
         """Create a Pod that runs a command itself."""
-        memory = self._memory.setdefault(pool.key, _Memory())
+        memory = self._remember(pool)
         self._number += 1
         name = pod_name(pool, self._context.epoch, self._number)
         body = direct_pod(pool, name, argv, settings=self._context.settings)
@@ -161,9 +162,20 @@ class PoolKeeper:
         memory = self._memory.get(pool.key)
         return memory.history.retry_at if memory else 0.0
 
-    def forget(self, pool: Pool) -> None:
-        """The pool's owner is gone."""
-        self._memory.pop(pool.key, None)
+    def forget(self, owner_uid: str) -> None:
+        """The owner of some pools is gone, or needs them no more."""
+        for key in self._owned.pop(owner_uid, ()):
+            memory = self._memory.get(key)
+            if memory is not None and memory.owner == owner_uid:
+                del self._memory[key]
+                self._context.dispatcher.forget_pool(key)
+
+    def _remember(self, pool: Pool) -> _Memory:
+        memory = self._memory.get(pool.key)
+        if memory is None or memory.owner != pool.owner_uid:
+            memory = self._memory[pool.key] = _Memory(owner=pool.owner_uid)
+            self._owned.setdefault(pool.owner_uid, set()).add(pool.key)
+        return memory
 
     def _learn(
         self, memory: _Memory, pods: tuple[PodFact, ...], view: PoolView, now: float, *, idle: bool

@@ -12,10 +12,8 @@ class Reason(StrEnum):
     """Every reason that a condition or an Event of ours may carry."""
 
     # what goes well
-    ACCEPTED = "Accepted"
     RUNNING = "Running"
     COMPLETE = "Complete"
-    WORKERS_CREATED = "WorkersCreated"
     WORKERS_READY = "WorkersReady"
     # what can be waited for
     PENDING = "Pending"
@@ -57,8 +55,6 @@ QUIET = frozenset(
     {
         Reason.COMPLETE,
         Reason.RUNNING,
-        Reason.ACCEPTED,
-        Reason.WORKERS_CREATED,
         Reason.WORKERS_READY,
         Reason.CANCELLED,
     }

@@ -93,7 +93,6 @@ class Resolution:
     pool: Pool | None
     """None until the Deployment exists."""
     code: Mapping[str, Any] | None
-    variables: Mapping[str, str]
     direct: bool
     """The Pod runs the command itself: no bucket, no worker."""
     problem: Problem | None
@@ -142,7 +141,6 @@ def resolve(
         inline=inline,
         pool=_pool(job, made, deployment, parallelism, settings, private=private),
         code=content.get("code"),
-        variables=dict(made.variables),
         direct=direct,
         problem=problem,
     )

@@ -154,7 +154,7 @@ class Sweeper:
                     await self._delete_keys(job)
 
     async def _delete_keys(self, job: CustomResource) -> None:
-        storage = _storage_of(job, self._context)
+        storage = storage_of(job, self._context)
         if storage is None:
             return
         try:
@@ -240,6 +240,28 @@ def _delete_all(storage: S3Storage, prefix: str) -> None:
         storage.delete(*batch)
 
 
-def _storage_of(job: CustomResource, context: Context) -> Storage | None:
-    """The storage of a job that is gone, as far as its spec tells."""
-    return resolve(job, lambda _: None, context.settings).storage
+def storage_of(job: CustomResource, context: Context) -> Storage | None:
+    """The storage of a job that is gone: as its status says, or as its spec tells.
+
+    The Secret's name stands in no status: it is the spec's, or that of the Deployment if there is
+    one still. What was in the chart's bucket is not looked for in one that took its place.
+    """
+
+    def find(name: str) -> CustomResource | None:
+        return context.cache.named(names.DEPLOYMENT, job.namespace, name)
+
+    told, status = resolve(job, find, context.settings).storage, job.status.get("storage")
+    if not status:
+        return told
+    for known in (told, default_storage(context.settings)):
+        if known is not None and known.status() == status:
+            return known
+    return Storage(
+        bucket=status.get("bucket") or "",
+        endpoint=status.get("endpoint") or "",
+        endpoint_in_cluster=status.get("endpointInCluster") or "",
+        region=status.get("region") or "",
+        prefix=status.get("prefix") or "",
+        secret=told.secret if told is not None else "",
+        namespace=job.namespace,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from shoal.dispatch import Dispatcher, JobSpec, JobStore
@@ -22,6 +22,7 @@ from shoal_operator.reconcile import Reconciler
 from shoal_operator.settings import Settings
 
 Body = dict[str, Any]
+Make = Callable[..., Any]
 
 
 class Api:

@@ -159,11 +159,6 @@ def test_more_workers_than_allowed_are_retired(settings: Settings, pod: Make) ->
     assert plan_pool(state, settings).actions == (Retire("a"),)
 
 
-def test_a_closing_pool_loses_every_pod(settings: Settings, pod: Make) -> None:
-    state = pool_state(wanted=3, pods=[pod("a"), pod("b", deleting=True)], closing=True)
-    assert plan_pool(state, settings).actions == (DeletePod("a"),)
-
-
 # jobs
 
 
