@@ -180,8 +180,8 @@ class PoolState:
 def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
     """Plan a pool's Pods: min(max(minWorkers, wanted), maxWorkers) of them.
 
-    What is too much leaves by itself when idle; only Pods that no node took yet, Pods that are
-    silent and Pods that ended are deleted. A Pod that begins on its node stays for the next job.
+    What is too much leaves by itself when idle; only Pods that do not begin, Pods that are silent
+    and Pods that ended are deleted. A Pod that begins on its node stays for the next job.
     """
     pool, now = state.pool, state.now
     ended = [pod for pod in state.pods if pod.ended and not pod.deleting]
@@ -206,7 +206,7 @@ def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
         else:
             wake_at = earliest(wake_at, state.history.retry_at)
     unborn = sorted(
-        (pod for pod in alive if not pod.node and pod.uid not in state.connected),
+        (pod for pod in alive if _is_not_beginning(pod, state, settings)),
         key=lambda pod: -pod.created,
     )
     actions.extend(DeletePod(pod.uid) for pod in unborn[: max(0, -missing)])
@@ -214,6 +214,15 @@ def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
     working = sorted(pod.uid for pod in alive if pod.uid in state.connected)
     actions.extend(Retire(uid) for uid in working[: max(0, excess)])
     return Plan(tuple(actions), wake_at)
+
+
+def _is_not_beginning(pod: PodFact, state: PoolState, settings: Settings) -> bool:
+    """Whether no node took the Pod yet, or its node does not get it to begin."""
+    if pod.started or pod.uid in state.connected:
+        return False
+    if not pod.node or pod.waiting_reason not in ("", "ContainerCreating", "PodInitializing"):
+        return True
+    return state.now - pod.created > settings.image_pull_seconds
 
 
 def _contact_deadline(alive: list[PodFact], state: PoolState, settings: Settings) -> float:

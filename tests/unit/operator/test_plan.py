@@ -99,9 +99,16 @@ def test_pods_that_no_node_took_go_when_nobody_wants_them(settings: Settings, po
 
 
 def test_pods_that_begin_stay_for_the_next_job(settings: Settings, pod: Make) -> None:
-    pods = [pod("old", created=100.0), pod("young", created=200.0, node="node-1")]
-    state = pool_state(wanted=0, pods=pods)
-    assert plan_pool(state, settings).actions == (DeletePod("old"),)
+    begins = {"node": "node-1", "created": NOW - 1}
+    pods = [
+        pod("old", created=100.0),
+        pod("young", **begins),
+        pod("creating", waiting_reason="ContainerCreating", **begins),
+        pod("imageless", waiting_reason="ErrImagePull", **begins),
+        pod("stuck", node="node-1", created=NOW - 999, waiting_reason="ContainerCreating"),
+    ]
+    gone = {action.uid for action in plan_pool(pool_state(pods=pods), settings).actions}
+    assert gone == {"old", "imageless", "stuck"}
 
 
 def test_two_deployments_alike_have_workers_of_their_own() -> None:
