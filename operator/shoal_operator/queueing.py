@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +19,13 @@ Key = TypeVar("Key", bound=Hashable)
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
+
+
+class Timer(Protocol):
+    """A timer that was set."""
+
+    def cancel(self) -> None:
+        """Have it not ring."""
 
 
 class DirtyQueue(Generic[Key]):
@@ -33,13 +40,16 @@ class DirtyQueue(Generic[Key]):
         *,
         at_once: int = 64,
         now: Callable[[], float] = time.time,
+        call_later: Callable[..., Timer] | None = None,
     ) -> None:
+        """`call_later(seconds, function, *arguments)` sets timers; None: the event loop's."""
         self._reconcile = reconcile
         self._now = now
+        self._call_later = call_later
         self._slots = asyncio.Semaphore(at_once)
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
-        self._timers: dict[Key, tuple[float, asyncio.TimerHandle]] = {}
+        self._timers: dict[Key, tuple[float, Timer]] = {}
         self._failures: dict[Key, int] = {}
         self._open = False
         self._early: set[Key] = set()
@@ -70,7 +80,8 @@ class DirtyQueue(Generic[Key]):
                 return
             known[1].cancel()
         delay = max(0.0, at - self._now())
-        handle = asyncio.get_running_loop().call_later(delay, self._ring, key)
+        call_later = self._call_later or asyncio.get_running_loop().call_later
+        handle = call_later(delay, self._ring, key)
         self._timers[key] = (at, handle)
 
     def forget(self, key: Key) -> None:
