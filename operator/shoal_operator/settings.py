@@ -47,7 +47,7 @@ class Settings:
     default_endpoint_in_cluster: str = ""
     """The same, seen from inside; empty means the same as outside."""
     default_region: str = ""
-    """Region of the default bucket; empty means us-east-1."""
+    """Region of the default bucket; empty means the endpoint's own, else us-east-1."""
     default_prefix: str = ""
     """Folder inside the default bucket under which all keys are."""
     create_bucket: bool = False
