@@ -13,6 +13,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+import uvloop
+
 from .settings import Settings, SettingsError
 
 
@@ -38,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             from .running import run
 
-            asyncio.run(run(settings))
+            # every warm call passes this loop a dozen times
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(run(settings))
     except KeyboardInterrupt:
         return 0
     except Exception as error:
