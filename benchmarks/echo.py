@@ -6,7 +6,28 @@ from typing import Any
 
 import kopf
 
-GROUP, VERSION, PLURAL = "bench.shoal.dev", "v1", "echoes"
+GROUP, VERSION, PLURAL = "bench.shoal.dev", "v1alpha1", "echoes"
+CONDITION = {
+    "status": "True",
+    "reason": "Complete",
+    "message": "done",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+    "observedGeneration": 1,
+}
+#: As large as the status of a job that is complete.
+STATUS = {
+    "phase": "Complete",
+    "id": "x" * 24,
+    "total": 1,
+    "succeeded": 1,
+    "failed": 0,
+    "progress": "1/1",
+    "duration": "20ms",
+    "startTime": "2026-01-01T00:00:00Z",
+    "completionTime": "2026-01-01T00:00:00Z",
+    "ledger": {"length": 1, "digest": "0" * 64},
+    "conditions": [{"type": kind, **CONDITION} for kind in ("Complete", "Failed", "Finished")],
+}
 
 
 @kopf.on.startup()
@@ -21,4 +42,4 @@ async def answer(
     event: dict[str, Any], patch: kopf.Patch, status: dict[str, Any], **_: Any
 ) -> None:
     if event["type"] in (None, "ADDED") and not status.get("phase"):
-        patch.status["phase"] = "Complete"
+        patch.status.update(STATUS)

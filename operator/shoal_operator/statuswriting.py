@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 BUDGET = 50.0
 """Patches a second for progress."""
+DEPLOYMENT_SECONDS = 5.0
+"""Least time between two counts of a Deployment's workers: short calls make them idle and busy."""
 BLINK = 0.03
 """Within so many seconds of its acceptance a job is not said to be Running."""
 API: dict[str, ApiResource] = {
@@ -92,7 +94,11 @@ class StatusWriter:
                 return blink
         if is_urgent(old, status):
             return 0.0
-        interval = 1.0 if resource.kind == names.DEPLOYMENT else max(1, self.active) / BUDGET
+        interval = (
+            DEPLOYMENT_SECONDS
+            if resource.kind == names.DEPLOYMENT
+            else max(1, self.active) / BUDGET
+        )
         return self._written.get(resource.uid, 0.0) + interval
 
     async def _patch(self, resource: CustomResource, patch: Mapping[str, Any]) -> None:
