@@ -108,8 +108,15 @@ async def _objects(
             yield one
 
 
-def pod(name: str) -> dict[str, Any]:
-    """Return a Pod whose first Python line leaves the time in its termination message."""
+def pod(name: str, *, token: bool) -> dict[str, Any]:
+    """Return a Pod whose first Python line leaves the time in its termination message.
+
+    With `token` it has a projected token, as every worker must: a kubelet looks for a Pod's volumes
+    every 0.3 s.
+    """
+    source = {"serviceAccountToken": {"path": "token", "audience": "bench"}}
+    volumes = [{"name": "token", "projected": {"sources": [source]}}] if token else []
+    mounts = [{"name": "token", "mountPath": "/run/token"}] if token else []
     script = "import time; t = time.time(); open('/dev/termination-log', 'w').write(repr(t))"
     return {
         "apiVersion": "v1",
@@ -118,18 +125,26 @@ def pod(name: str) -> dict[str, Any]:
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
-            "containers": [{"name": "main", "image": IMAGE, "command": ["python", "-c", script]}],
+            "volumes": volumes,
+            "containers": [
+                {
+                    "name": "main",
+                    "image": IMAGE,
+                    "command": ["python", "-c", script],
+                    "volumeMounts": mounts,
+                }
+            ],
         },
     }
 
 
-async def bare_pod(api: kube.Client, times: int) -> tuple[float, float]:
+async def bare_pod(api: kube.Client, times: int, *, token: bool) -> tuple[float, float]:
     """Return median seconds from create to the first Python line, and to Succeeded."""
     first_lines, completions = [], []
     for n in range(times):
         name = f"bench-pod-{n}"
         began, clock = time.time(), time.perf_counter()
-        await api.create(kube.PODS, pod(name), NAMESPACE)
+        await api.create(kube.PODS, pod(name, token=token), NAMESPACE)
         async with asyncio.timeout(60):
             async for found in _objects(api, kube.PODS, name):
                 if found.get("status", {}).get("phase") == "Succeeded":

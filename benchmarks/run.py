@@ -36,7 +36,8 @@ async def measure(scale: int, million: bool) -> list[tuple[str, str, str, str]]:
         say("floor: round trip of a resource")
         trip = await floors.round_trip(api, 5 * scale)
         say("floor: a bare Pod")
-        line, done = await floors.bare_pod(api, scale)
+        line, done = await floors.bare_pod(api, scale, token=False)
+        token_line, _ = await floors.bare_pod(api, scale, token=True)
     say("warm call")
     warm = await calls.warm_call(host, 10 * scale)
     say("cold call")
@@ -50,10 +51,12 @@ async def measure(scale: int, million: bool) -> list[tuple[str, str, str, str]]:
     rows = [
         ("floor: round trip of a resource", ms(trip), "", ""),
         ("floor: bare Pod, first Python line", ms(line), "", ""),
+        ("floor: bare Pod with a projected token, first line", ms(token_line), "", ""),
         ("floor: bare Pod, Succeeded", ms(done), "", ""),
         row("warm call", warm, warm / trip, goals["warm_call_to_round_trip"], "x round trip"),
         row("", warm, warm / done, goals["warm_call_to_bare_pod"], "x a bare Pod"),
         row("cold call", cold, cold / line, goals["cold_call_to_first_line"], "x first line"),
+        row("", cold, cold / token_line, goals["cold_call_to_token_line"], "x first line, token"),
         row("", cold, cold / done, goals["cold_call_to_bare_pod"], "x a bare Pod"),
         row("10,000 no-ops, two warm workers", ten, ten, goals["map_10k_seconds"], "s"),
         row(

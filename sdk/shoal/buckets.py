@@ -28,7 +28,8 @@ class GenericStorageBucketSpec(StorageBucketSpec):
         username_password_secret: a Secret of the jobs' namespace with the keys `username` and
             `password` (access key and secret key). None: this machine uses its own AWS login, and
             the operator its own.
-        region: the region that requests are signed for; None means us-east-1.
+        region: the region that requests are signed for; None means the one in an amazonaws.com
+            endpoint, else us-east-1.
         prefix: a folder in the bucket for everything that Shoal writes.
     """
 

@@ -27,7 +27,8 @@ class Storage(Model):
         default=None,
         pattern=r"^[A-Za-z0-9-]+$",
         max_length=64,
-        description="Region that requests are signed for. Default: us-east-1.",
+        description="Region that requests are signed for. Default: the one in an amazonaws.com "
+        "endpoint, else us-east-1.",
     )
     prefix: str | None = Field(
         default=None,
