@@ -3,12 +3,24 @@
 #
 # Wheels are made on this machine, since the build itself has no network: those of the dependencies only
 # when pyproject.toml changed, ours always (it takes a second). An unchanged context builds nothing.
+# In a cluster that SHOAL_KUBECONFIG names images come from a registry: SHOAL_OPERATOR_IMAGE then names
+# one that was pushed there, and nothing is built.
 set -eu
+
+if [ -n "${SHOAL_OPERATOR_IMAGE:-}" ]; then
+    echo "operator image: $SHOAL_OPERATOR_IMAGE, as SHOAL_OPERATOR_IMAGE says; nothing is built" >&2
+    exit 0
+fi
+if [ -n "${SHOAL_KUBECONFIG:-}" ]; then
+    echo "operator image: the cluster of SHOAL_KUBECONFIG reads images from registries only: build" \
+        "operator/Dockerfile, push it, and set SHOAL_OPERATOR_IMAGE=REGISTRY/REPOSITORY:TAG" >&2
+    exit 1
+fi
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tag=${1:-localhost/shoal-operator:dev}
 python=${PYTHON:-$root/.venv/bin/python}
-folder=${XDG_CACHE_HOME:-$HOME/.cache}/shoal/operator-image
+folder=${SHOAL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/shoal}/operator-image
 wanted="--platform manylinux_2_28_$(uname -m) --platform manylinux2014_$(uname -m) --platform manylinux_2_17_$(uname -m)"
 mkdir -p "$folder/context/wheels" "$folder/dependencies"
 
