@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shoal.ledger import Terminal
@@ -153,4 +153,3 @@ class JobView:
     wanted_workers: int = 0
     problem: tuple[str, str] | None = None
     claimed: int = 0
-    extra: Mapping[str, Any] = field(default_factory=dict)
