@@ -1,7 +1,8 @@
 """Conditions as Kubernetes has them (metav1.Condition), so that `kubectl wait` works on ours.
 
 Types on jobs.shoal.dev and mapjobs.shoal.dev: Complete, Failed, Finished (either of them), Running,
-WorkersReady, ParallelismCapped; on deployments.shoal.dev: Available, Progressing.
+Suspended, WorkersReady, WorkersMissing, ParallelismCapped; on deployments.shoal.dev: Available,
+Progressing.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _UPLOADED = "needs spec.id, under which the inputs were uploaded: set id"
 class JobSpec(RunSpec):
     """What to run, and how.
 
-    Only ttlSecondsAfterFinished, cancel and activeDeadlineSeconds can be changed.
+    Only suspend, cancel, activeDeadlineSeconds and ttlSecondsAfterFinished can be changed.
     """
 
     rules: ClassVar[tuple[Rule, ...]] = (

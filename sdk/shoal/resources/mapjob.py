@@ -41,7 +41,8 @@ class Items(Model):
 class MapJobSpec(RunSpec):
     """What to run over which items.
 
-    Only parallelism, ttlSecondsAfterFinished, cancel and activeDeadlineSeconds can be changed.
+    Only parallelism, suspend, cancel, activeDeadlineSeconds and ttlSecondsAfterFinished can be
+    changed.
     """
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -55,7 +56,7 @@ class MapJobSpec(RunSpec):
             "function.payload needs spec.id, under which the inputs were uploaded: set id",
             holds=lambda s: s.id is not None or s.function.payload is None,
         ),
-        *immutable((*COMMON_IMMUTABLE, "function", "items"), "mapjobs.shoal.dev"),
+        *immutable((*COMMON_IMMUTABLE, "function", "items", "speculation"), "mapjobs.shoal.dev"),
     )
     function: MapFunction = Field(description="The function to call with each item.")
     items: Items = Field(description="The items. Exactly one of inline and packed is set.")
@@ -65,6 +66,11 @@ class MapJobSpec(RunSpec):
         le=10000,
         description="Workers at one time. Default: half the items plus one. The operator caps it "
         "(condition ParallelismCapped).",
+    )
+    speculation: bool = Field(
+        default=False,
+        description="Whether idle workers run a second copy of the last, slow tasks; the first "
+        "result counts. Only for functions that may run twice at once.",
     )
 
 

@@ -59,6 +59,23 @@ class RunSpec(Model):
         description="How often a task may lose its worker through no fault of its own "
         "(eviction, a lost node) before it fails.",
     )
+    retry_with_more_memory: bool = Field(
+        default=False,
+        description="Whether each further attempt of a task gets more memory: attempt n runs in a "
+        "Pod with n times what attempt 1 had.",
+    )
+    task_timeout_seconds: Seconds | None = Field(
+        default=None,
+        description="Seconds that one task may take; past them it is killed, and an attempt is "
+        "charged. Default: none.",
+    )
+    backoff_seconds: int = Field(
+        default=1,
+        ge=0,
+        le=3600,
+        description="Seconds between a failed attempt and the next one; they double each time, up "
+        "to a minute or this value.",
+    )
     isolation: Literal["shared", "job"] = Field(
         default="shared",
         description="shared: warm workers of the deployment are used again. "
@@ -66,19 +83,29 @@ class RunSpec(Model):
     )
     active_deadline_seconds: Seconds | None = Field(
         default=None,
-        description="Seconds since the start after which the run fails with DeadlineExceeded. "
-        "Default: none.",
+        description="Seconds since the start after which the run fails with DeadlineExceeded; "
+        "they begin anew when a suspended run goes on. Default: none.",
     )
     deployment_deadline_seconds: Seconds | None = Field(
         default=None,
         description="Seconds to wait for a deployments.shoal.dev that does not exist yet before "
         "the run fails with DeploymentNotFound. Default: the operator's.",
     )
+    start_deadline_seconds: Seconds | None = Field(
+        default=None,
+        description="Seconds that the run may have no worker because its Pods find no room "
+        "(scheduling, quota) before it fails with that reason. Default: the operator's.",
+    )
     ttl_seconds_after_finished: int = Field(
         default=86400,
         ge=0,
         le=31_536_000,
         description="Seconds after its end until the resource and all its data are deleted.",
+    )
+    suspend: bool = Field(
+        default=False,
+        description="Set to true to pause the run: its tasks are taken back and its workers are "
+        "free for others; false lets it go on. Finished tasks keep their results.",
     )
     cancel: bool = Field(
         default=False,
@@ -94,8 +121,12 @@ COMMON_IMMUTABLE = (
     "storage",
     "maxAttempts",
     "maxDisruptions",
+    "retryWithMoreMemory",
+    "taskTimeoutSeconds",
+    "backoffSeconds",
     "isolation",
     "deploymentDeadlineSeconds",
+    "startDeadlineSeconds",
 )
 
 
@@ -141,14 +172,17 @@ class RunStatus(StatusModel):
     observed_generation: int | None = Field(
         default=None, ge=0, description="The metadata.generation that the operator has acted upon."
     )
-    phase: Literal["Pending", "Running", "Complete", "Failed", "Cancelled"] | None = Field(
-        default=None, description="The state in one word; the conditions say why."
+    phase: Literal["Pending", "Running", "Suspended", "Complete", "Failed", "Cancelled"] | None = (
+        Field(default=None, description="The state in one word; the conditions say why.")
     )
     id: str | None = Field(
         default=None,
         description="Where inputs and results lie in the bucket (spec.id, or made from the uid).",
     )
-    start_time: Time | None = Field(default=None, description="When the first task was handed out.")
+    start_time: Time | None = Field(
+        default=None,
+        description="When the operator took the run; set anew when a suspended one goes on.",
+    )
     completion_time: Time | None = Field(default=None, description="When the run ended.")
     duration: str | None = Field(default=None, description="How long it ran, for people.")
     total: int | None = Field(default=None, ge=0, description="Number of tasks.")

@@ -140,8 +140,11 @@ def test_defaults_stand_in_the_schema() -> None:
     assert defaults == {
         "maxAttempts": 1,
         "maxDisruptions": 5,
+        "retryWithMoreMemory": False,
+        "backoffSeconds": 1,
         "isolation": "shared",
         "ttlSecondsAfterFinished": 86400,
+        "suspend": False,
         "cancel": False,
     }
     assert at(Deployment, "spec")["default"] == {}
@@ -161,8 +164,12 @@ RUN = (
     "storage",
     "maxAttempts",
     "maxDisruptions",
+    "retryWithMoreMemory",
+    "taskTimeoutSeconds",
+    "backoffSeconds",
     "isolation",
     "deploymentDeadlineSeconds",
+    "startDeadlineSeconds",
     "function",
 )
 
@@ -188,7 +195,7 @@ def test_every_rule_of_a_job_is_there() -> None:
 
 def test_every_rule_of_a_map_is_there() -> None:
     found = rules(MapJob)
-    assert immutable(*RUN, "items", what="mapjobs.shoal.dev") < set(found["spec"])
+    assert immutable(*RUN, "items", "speculation", what="mapjobs.shoal.dev") < set(found["spec"])
     assert found["spec.items"] == ["set exactly one of inline and packed"]
     assert found["spec.function"] == ["set exactly one of name and payload"]
     assert any("items.packed goes with function.payload" in m for m in found["spec"])
@@ -206,7 +213,8 @@ def test_every_rule_of_a_deployment_is_there() -> None:
 
 @pytest.mark.parametrize("model", [Job, MapJob])
 def test_a_field_is_immutable_unless_it_is_named_here(model: type[Resource]) -> None:
-    changeable = {"parallelism", "ttlSecondsAfterFinished", "cancel", "activeDeadlineSeconds"}
+    changeable = {"parallelism", "suspend", "cancel"}
+    changeable |= {"activeDeadlineSeconds", "ttlSecondsAfterFinished"}
     spec = crdgen.schema_of(model)["properties"]["spec"]
     fixed = immutable(*(set(spec["properties"]) - changeable), what=model.names.crd_name)
     assert fixed <= set(rules(model)["spec"])

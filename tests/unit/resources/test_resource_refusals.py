@@ -128,6 +128,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (mapjob(function=NAMED, items=INLINE, parallelism=0), "spec.parallelism: must be at least 1"),
     (
+        job(function=NAMED, taskTimeoutSeconds=0, backoffSeconds=3601, startDeadlineSeconds=0),
+        "spec.taskTimeoutSeconds: must be at least 1 (it is 0); spec.backoffSeconds: must be at "
+        "most 3600 (it is 3601); spec.startDeadlineSeconds: must be at least 1 (it is 0)",
+    ),
+    (
+        job(function=NAMED, speculation=True),
+        "spec.speculation: is not a field of this kind: remove it, or check its spelling",
+    ),
+    (
         deployment(minWorkers=3, maxWorkers=2),
         "spec.minWorkers: minWorkers must not be above maxWorkers",
     ),

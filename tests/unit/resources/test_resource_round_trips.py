@@ -39,7 +39,12 @@ JOB = {
         },
         "resources": {"cpu": "500m", "memory": "1Gi"},
         "maxAttempts": 3,
+        "retryWithMoreMemory": True,
+        "taskTimeoutSeconds": 60,
+        "backoffSeconds": 0,
         "isolation": "job",
+        "startDeadlineSeconds": 600,
+        "suspend": True,
     },
 }
 PICKLED = {
@@ -53,6 +58,7 @@ PICKLED = {
         "function": {"payload": {"sha256": SHA, "size": 100, "python": "3.12"}},
         "items": {"packed": {"count": 10000}},
         "parallelism": 8,
+        "speculation": True,
     },
 }
 DEPLOYMENT = {
