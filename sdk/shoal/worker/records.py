@@ -18,6 +18,7 @@ PYTHON_EXCEPTION = "PYTHON_EXCEPTION"
 NON_ZERO_RETURN_CODE = "NON_ZERO_RETURN_CODE"
 RESULT_CANNOT_BE_PICKLED = "RESULT_CANNOT_BE_PICKLED"
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
+TIMED_OUT = "TIMED_OUT"
 WORKER_LOST = "WORKER_LOST"
 
 #: More results than this never travel together.
@@ -39,7 +40,10 @@ class Ref(NamedTuple):
 
 
 class Record(NamedTuple):
-    """The outcome of one attempt of a task (its index): bytes inline in `data`, or in `ref`."""
+    """The outcome of one attempt of a task (its index): bytes inline in `data`, or in `ref`.
+
+    `memory` is the attempt's peak in MiB, 0 where nobody could tell.
+    """
 
     task: int
     attempt: int
@@ -47,6 +51,7 @@ class Record(NamedTuple):
     encoding: str
     data: bytes | memoryview
     ref: Ref | None = None
+    memory: int = 0
 
 
 def _column(values: list[Any]) -> Any:
@@ -79,6 +84,9 @@ def encode(records: Sequence[Record]) -> tuple[dict[str, Any], bytes]:
     refs = {str(n): list(record.ref) for n, record in enumerate(records) if record.ref}
     if refs:
         columns["ref"] = refs
+    memory = _column([record.memory for record in records])
+    if memory:
+        columns["memory"] = memory
     return columns, b"".join(record.data for record in records)
 
 
@@ -106,4 +114,5 @@ def decode(columns: dict[str, Any], data: bytes | memoryview) -> Iterable[Record
     stops = list(accumulate(sizes))
     pieces = [view[stop - size : stop] for stop, size in zip(stops, sizes)]
     references = map(refs.get, range(count)) if refs else repeat(None)
-    return list(map(Record, indexes, attempts, states, encodings, pieces, references))
+    memory = _values(columns.get("memory", 0), count)
+    return list(map(Record, indexes, attempts, states, encodings, pieces, references, memory))
