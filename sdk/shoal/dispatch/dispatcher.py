@@ -39,6 +39,9 @@ SILENCE_SECONDS = 45.0
 GRACE_SECONDS = 20.0
 #: How many times a worker's polls may lack a claim before it is taken back.
 MISSES = 2
+#: How often time is looked after, in seconds, and how often while a job is at its tail.
+TICK_SECONDS = 1.0
+TAIL_SECONDS = 0.25
 #: Entries of all ledgers together, at the most, per second.
 ENTRIES_PER_SECOND = 200.0
 
@@ -106,12 +109,14 @@ class Dispatcher:
         length: int = 0,
         digest: str = "",
         live: Iterable[str] = (),
+        sized: Callable[[int], str] | None = None,
     ) -> None:
         """Take a job in; do nothing if it is in already.
 
         A `fresh` job is one that no dispatcher can have worked on. Any other is recovered from its
         ledger, of which the status vouches for the first `length` entries by `digest`; then its
-        tasks wait until each of the pool's `live` Pods (by uid) has told what it holds.
+        tasks wait until each of its pools' `live` Pods (by uid) has told what it holds. `sized(n)`
+        is the pool of the workers with n times the memory, for the n-th attempts.
 
         Raises:
             shoal.errors.LedgerTampered: the ledger is not what the status or the MACs say.
@@ -125,9 +130,10 @@ class Dispatcher:
                 store,
                 pool,
                 self._secret,
+                sized=sized,
                 interval=self._interval,
                 on_change=lambda: self._changed(run),
-                on_work=lambda: self._pump(pool),
+                on_work=lambda: self._work(run),
                 now=self._now,
             )
             if fresh:
@@ -153,7 +159,7 @@ class Dispatcher:
                 self._adopt(run, session, claim)
         if run.terminal is None and run.spec.total == 0:
             run.end(Terminal("complete", "", ""))
-        self._pump(run.pool)
+        self._work(run)
         self._on_change(run.spec.id)
 
     def detach(self, job: str) -> None:
@@ -186,7 +192,21 @@ class Dispatcher:
         run = self._runs.get(job)
         if run is not None and run.parallelism != parallelism:
             run.parallelism = parallelism
-            self._pump(run.pool)
+            self._work(run)
+
+    def set_suspended(self, job: str, suspended: bool) -> None:
+        """Have the job's workers drop it and hand out nothing, or go on with what is not over."""
+        run = self._runs.get(job)
+        if run is not None and run.suspended != suspended:
+            run.suspend(suspended)
+            if suspended:
+                self._interrupt(run)
+
+    def give_up(self, job: str, attempt: int, message: str) -> None:
+        """Fail the tasks that wait for the larger workers of an attempt: there will be none."""
+        run = self._runs.get(job)
+        if run is not None:
+            run.give_up(attempt, message)
 
     def worker_gone(
         self,
@@ -205,10 +225,11 @@ class Dispatcher:
         session = self._sessions.pop(pod, None)
         if session is not None and session.is_waiting:
             session.answer({"claims": [], "exit": True})
+        where = (session.identity.pod, session.identity.node) if session is not None else ("", "")
         for run in list(self._runs.values()):
             task = running[1] if running is not None and running[0] == run.spec.id else None
-            for claim in [claim for claim in run.claims.values() if claim.worker == pod]:
-                run.take_back(claim, why, running=task, unknown=unknown, cause=cause)
+            for claim in list(run.claims.of(pod)):
+                run.take_back(claim, why, running=task, unknown=unknown, cause=cause, where=where)
             run.lost(pod)
 
     def retire(self, pod: str) -> None:
@@ -259,7 +280,7 @@ class Dispatcher:
         """Return what is known of a pool now."""
         sessions = [one for one in self._sessions.values() if one.identity.pool == pool]
         busy = self._busy()
-        wanted = [run.wanted_workers() for run in self._runs.values() if run.pool == pool]
+        wanted = [run.wanted_workers(pool) for run in self._runs.values() if run.serves(pool)]
         return PoolView(
             connected=frozenset(session.identity.pod_uid for session in sessions),
             idle=sum(session.identity.pod_uid not in busy for session in sessions),
@@ -274,9 +295,13 @@ class Dispatcher:
         """Answer a worker's poll: claims as soon as there are some, or nothing after a while.
 
         The message is ``{"held": [claim, ...], "knows": [job id, ...], "wait": seconds}``; a claim
-        is as it was handed out, its tasks less those that were acknowledged.
+        is as it was handed out, its tasks less those that were acknowledged, and less those that
+        the worker gives back: ``"returned": [[claim id, ranges], ...]``.
         """
         session = self._session(worker)
+        for claim_id, tasks in message.get("returned", ()):
+            for run in self._runs.values():
+                run.returned(claim_id, worker.pod_uid, ranges.each(ranges.parse(tasks)))
         session.knows = set(message.get("knows", ()))
         if session.is_waiting:  # its connection was lost: nobody hears the older poll
             session.answer({"claims": []})
@@ -316,12 +341,12 @@ class Dispatcher:
                 (later if self._is_known(job) else gone).append(job)
             elif run.terminal is not None:
                 gone.append(job)
-            elif run.pool != worker.pool:
+            elif not run.serves(worker.pool):
                 gone.append(job)  # it was never this worker's
             else:
                 waits.append(run.report(worker, claim_id, outcomes, seconds=seconds))
         fatal = message.get("fatal")
-        if fatal and (run := self._runs.get(fatal["job"])) and run.pool == worker.pool:
+        if fatal and (run := self._runs.get(fatal["job"])) and run.serves(worker.pool):
             error = fatal.get("error")
             self.finish(
                 fatal["job"],
@@ -334,7 +359,7 @@ class Dispatcher:
         if message.get("number") != session.reported:  # else it was sent again
             session.reported = message.get("number")
             for job, parts in message.get("output", {}).items():
-                if (run := self._runs.get(job)) is not None and run.pool == worker.pool:
+                if (run := self._runs.get(job)) is not None and run.serves(worker.pool):
                     run.output(parts)
         results = [asyncio.ensure_future(wait) for wait in waits]
         self._offer(session)
@@ -349,7 +374,7 @@ class Dispatcher:
     def url_for_result(self, worker: WorkerIdentity, job: str) -> tuple[str, str] | None:
         """Return key and URL that a worker may upload one large result to; None for no such job."""
         run = self._runs.get(job)
-        if run is None or run.pool != worker.pool or run.terminal is not None:
+        if run is None or not run.serves(worker.pool) or run.terminal is not None:
             return None
         key = f"{run.spec.prefix}/results/{worker.pod_uid}/{secrets.token_hex(12)}"
         return key, run.store.url_to_put(key)
@@ -357,7 +382,7 @@ class Dispatcher:
     def describe(self, worker: WorkerIdentity, job: str) -> dict[str, Any] | None:
         """Return what a worker must know to begin with a job, its URLs fresh."""
         run = self._runs.get(job)
-        if run is None or run.pool != worker.pool or run.terminal is not None:
+        if run is None or not run.serves(worker.pool) or run.terminal is not None:
             return None
         spec, store = run.spec, run.store
         about: dict[str, Any] = {
@@ -366,6 +391,8 @@ class Dispatcher:
             "kind": spec.kind,
             "results": "json" if spec.json_results else "pickle",
         }
+        if spec.timeout is not None:
+            about["timeout"] = spec.timeout
         if spec.inputs is not None:
             about["inputs"] = {
                 "url": store.url_to_get(spec.inputs.key),
@@ -399,7 +426,7 @@ class Dispatcher:
 
     def _on_worker(self, pool: str) -> None:
         for run in self._runs.values():
-            if run.pool == pool:
+            if run.serves(pool):
                 self._on_change(run.spec.id)
 
     def _reconcile(
@@ -422,58 +449,85 @@ class Dispatcher:
             run = self._runs.get(job)
             if run is None and self._is_known(job):
                 session.claims_of_strangers.setdefault(job, []).append(dict(claim))
-            elif run is None or run.terminal is not None or run.pool != session.identity.pool:
+            elif run is None or self._is_over(job) or not run.serves(session.identity.pool):
                 gone.append(job)
-            elif claim["id"] in run.claims:
-                run.claims[claim["id"]].missed = 0
+            elif (known := run.claims.get(claim["id"])) is not None:
+                known.missed = 0
             elif not run.over and not claim["id"].startswith(self._epoch):
                 self._adopt(run, session, claim)
         for run in self._runs.values():
-            for one in [one for one in run.claims.values() if one.worker == uid]:
-                if one.id not in named:
-                    one.missed += 1
-                    missed = missed or one.missed < MISSES
-                    if one.missed >= MISSES:
-                        _log.warning(
-                            "%s never got claim %s: taken back", session.identity.pod, one.id
-                        )
-                        run.claims.pop(one.id)
-                        run.give_back(one)
-            if run.pool == session.identity.pool:
-                run.heard_from(uid)
+            for one in [one for one in run.claims.of(uid) if one.id not in named]:
+                one.missed += 1
+                missed = missed or one.missed < MISSES
+                if one.missed >= MISSES:
+                    _log.warning("%s never got claim %s: taken back", session.identity.pod, one.id)
+                    run.give_back(one)
+            run.heard_from(uid)
         return sorted(set(gone)), missed
 
     def _is_over(self, job: str) -> bool:
+        """Whether workers are to drop the job, be it only for now."""
         run = self._runs.get(job)
-        return run.terminal is not None if run is not None else not self._is_known(job)
+        if run is None:
+            return not self._is_known(job)
+        return run.terminal is not None or run.suspended
 
     def _adopt(self, run: Run, session: Session, claim: Mapping[str, Any]) -> None:
-        tasks = ranges.parse(claim["tasks"])
-        run.adopt(claim["id"], session.identity.pod_uid, tasks, int(claim["attempt"]))
+        one, tasks = session.identity, ranges.parse(claim["tasks"])
+        run.adopt(claim["id"], one.pod_uid, one.pool, tasks, int(claim["attempt"]))
 
     def _offer(self, session: Session) -> None:
         """Answer a waiting poll if there is something to say."""
         if not session.is_waiting:
             return
-        uid = session.identity.pod_uid
-        own = [run for run in self._runs.values() if uid in run.workers]
+        uid, pool = session.identity.pod_uid, session.identity.pool
+        own = [run for run in self._runs.values() if run.claims.of(uid)]
         if session.leaving:
             if not own:
                 session.answer({"claims": [], "exit": True})
             return
         if any(run.enough(uid) for run in own):
             return
-        for run in own or self._waiting_runs(session.identity.pool):
-            self._claims += 1
-            claim = run.claim(f"{self._epoch}-{self._claims}", uid)
+        for run in own or self._waiting_runs(pool):
+            claim = run.claim(self._claim_id(), uid, pool)
             if claim is not None:
-                _log.debug("%s gets claim %s of %s", session.identity.pod, claim.id, run.spec.name)
-                session.answer(self._answer(session, claim))
+                self._hand_out(session, run, claim)
                 return
+
+    def _help_out(self) -> None:
+        """Where all that is left of a job is in workers' hands, let idle ones take a part."""
+        tails = [run for run in self._runs.values() if run.at_its_tail]
+        if not tails:
+            return
+        busy = self._busy()
+        for session in self._sessions.values():
+            idle = session.identity.pod_uid not in busy and not session.leaving
+            if session.is_waiting and idle:
+                any(self._helps(session, run) for run in tails)
+
+    def _helps(self, session: Session, run: Run) -> bool:
+        """Have an idle worker copy a task, or the busiest give back what it has not begun."""
+        uid, pool = session.identity.pod_uid, session.identity.pool
+        if (other := self._sessions.get(run.stalled(uid, pool) or "")) is not None:
+            if other.is_waiting:
+                other.answer({"claims": [], "revoke": [run.spec.id]})
+            return True
+        if (twin := run.copy(self._claim_id(), uid, pool)) is not None:
+            self._hand_out(session, run, twin)
+            return True
+        return False
+
+    def _claim_id(self) -> str:
+        self._claims += 1
+        return f"{self._epoch}-{self._claims}"
+
+    def _hand_out(self, session: Session, run: Run, claim: Claim) -> None:
+        _log.debug("%s gets claim %s of %s", session.identity.pod, claim.id, run.spec.name)
+        session.answer(self._answer(session, claim))
 
     def _waiting_runs(self, pool: str) -> list[Run]:
         """Return the pool's jobs that have tasks to hand out, the least served first."""
-        runs = [run for run in self._runs.values() if run.pool == pool and run.claimable()]
+        runs = [run for run in self._runs.values() if run.claimable(pool)]
         return sorted(runs, key=lambda run: run.size)
 
     def _answer(self, session: Session, claim: Claim) -> dict[str, Any]:
@@ -483,6 +537,11 @@ class Dispatcher:
             message["jobs"] = {claim.job: self.describe(session.identity, claim.job)}
         return message
 
+    def _work(self, run: Run) -> None:
+        """The job may have something to hand out."""
+        for pool in run.pools():
+            self._pump(pool)
+
     def _pump(self, pool: str) -> None:
         """Answer every poll of the pool that can be answered."""
         for session in self._sessions.values():
@@ -490,7 +549,7 @@ class Dispatcher:
                 self._offer(session)
 
     def _busy(self) -> set[str]:
-        return {uid for run in self._runs.values() for uid in run.workers}
+        return {uid for run in self._runs.values() for uid in run.claims.workers()}
 
     def _interval(self) -> float:
         active = sum(not run.terminal for run in self._runs.values())
@@ -513,12 +572,15 @@ class Dispatcher:
                 _log.warning("worker %s fell silent", session.identity.pod)
                 self.worker_gone(session.identity.pod_uid, "it fell silent")
         self._let_idle_workers_go(now)
-        for pool in {run.pool for run in self._runs.values()}:
+        self._help_out()
+        for pool in {pool for run in self._runs.values() for pool in run.pools()}:
             self._pump(pool)
 
     def _next_tick(self) -> float:
         due = [at for run in self._runs.values() if (at := run.wakes_at()) is not None]
-        return min(1.0, max(0.01, min(due, default=float("inf")) - self._now()))
+        tail = any(run.at_its_tail for run in self._runs.values())
+        most = TAIL_SECONDS if tail else TICK_SECONDS
+        return min(most, max(0.01, min(due, default=float("inf")) - self._now()))
 
     def _let_idle_workers_go(self, now: float) -> None:
         busy = self._busy()

@@ -50,6 +50,11 @@ class JobSpec:
             ``{"args": [...], "kwargs": {...}}``), or ``{"argv": [...]}``.
         code: user code to unpack, or None.
         backoff: seconds before a failed task's second attempt; doubles, up to a minute.
+        timeout: seconds that one task may take, or None.
+        more_memory: attempt n runs on workers with n times the memory of the first.
+        memory: bytes that a worker of the first attempt asks for, 0 where nobody knows.
+        speculation: near the end idle workers take a second copy of the slowest tasks.
+        suspended: nothing is handed out for now.
     """
 
     id: str
@@ -66,6 +71,11 @@ class JobSpec:
     inline: Mapping[str, Any] | None = None
     code: CodeRef | None = None
     backoff: float = 1.0
+    timeout: float | None = None
+    more_memory: bool = False
+    memory: int = 0
+    speculation: bool = False
+    suspended: bool = False
 
     @property
     def json_results(self) -> bool:
@@ -139,7 +149,11 @@ class PoolView:
 
 @dataclass(frozen=True, kw_only=True)
 class JobView:
-    """What is durable of a job, for its status; `problem` is what holds it up (reason, text)."""
+    """What is durable of a job, for its status.
+
+    `problem` is what holds it up (reason, text); `sizes` are the attempts, from the second, whose
+    larger workers have something to do.
+    """
 
     total: int
     succeeded: int = 0
@@ -153,3 +167,4 @@ class JobView:
     wanted_workers: int = 0
     problem: tuple[str, str] | None = None
     claimed: int = 0
+    sizes: tuple[int, ...] = ()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from shoal import ledger
 from shoal.dispatch.chain import Fenced, LedgerWriter
-from shoal.dispatch.claims import Claim
+from shoal.dispatch.claims import Claim, Claims
 from shoal.dispatch.logbook import Logbook, Output
 from shoal.dispatch.model import JobSpec, JobStore, JobView, WorkerIdentity
 from shoal.dispatch.tasks import Tasks
@@ -26,8 +26,18 @@ from shoal.worker.records import Record
 
 _log = logging.getLogger(__name__)
 
-#: States of a failed attempt that another attempt cannot mend.
 Cause = Literal["disruption", "oom"]
+
+#: A worker with several tasks that has not reported for so long gives back, in seconds, ...
+STALL_SECONDS = 0.25
+#: ... and is not asked again before so many more.
+ASK_AGAIN_SECONDS = 1.0
+#: A task is copied after so long, in seconds, and so many times the mean time of a task.
+SPECULATE_SECONDS = 1.0
+SPECULATE_FACTOR = 2.0
+#: A task that failed with more than this part of its memory in use failed for want of it.
+MEMORY_SHORT = 0.95
+#: States of a failed attempt that another attempt cannot mend.
 _FINAL = frozenset({records.RESULT_CANNOT_BE_PICKLED})
 
 
@@ -41,16 +51,22 @@ class Run:
         pool: str,
         secret: bytes,
         *,
+        sized: Callable[[int], str] | None = None,
         interval: Callable[[], float],
         on_change: Callable[[], None],
         on_work: Callable[[], None],
         now: Callable[[], float],
     ) -> None:
-        """`on_change` is called when the view changed, `on_work` when tasks became claimable."""
-        self.spec, self.store, self.pool = spec, store, pool
-        self.parallelism = spec.parallelism
-        self.claims: dict[str, Claim] = {}
-        self._members: set[str] = set()
+        """`sized(n)` is the pool of the workers with n times the memory.
+
+        `on_change` is called when the view changed, `on_work` when tasks became claimable.
+        """
+        self.spec, self.store = spec, store
+        self.parallelism, self.suspended = spec.parallelism, spec.suspended
+        self.claims = Claims()
+        self._sized = sized if spec.more_memory else None
+        self._sizes = {pool: 1}
+        self._members: dict[str, int] = {}
         self.held_until = 0.0
         self.awaited: set[str] = set()
         self.problem: tuple[str, str] | None = None
@@ -58,6 +74,7 @@ class Run:
         self.succeeded = self.failed = 0
         self.only_record: Record | None = None
         self.results_file = ""
+        self._copies: set[int] = set()
         self._json: dict[int, Record] = {}
         self._secret, self._now = secret, now
         self._on_change, self._on_work = on_change, on_work
@@ -66,6 +83,7 @@ class Run:
             max_attempts=spec.max_attempts,
             max_disruptions=spec.max_disruptions,
             backoff=spec.backoff,
+            sized=self._sized is not None,
         )
         self.log = Logbook(spec, store, on_change)
         self.chain = LedgerWriter(
@@ -103,6 +121,7 @@ class Run:
             self._replay(entry)
             n += 1
         self.chain.resume(n, previous)
+        self._tasks.recovered()
 
     async def _fetch(self, key: str) -> bytes:
         raw = await self.store.get(key)
@@ -123,7 +142,7 @@ class Run:
 
     def lost(self, pod: str) -> None:
         """Note that a worker is gone, or does not say what it holds."""
-        self._members.discard(pod)
+        self._members.pop(pod, None)
         self.heard_from(pod)
 
     def heard_from(self, pod: str) -> None:
@@ -133,6 +152,48 @@ class Run:
             if not self.awaited:
                 self._on_work()
 
+    # whose work it is
+
+    def pools(self) -> list[str]:
+        """Return the pools that work on the job, or could right now."""
+        for size in self._tasks.sizes():
+            self._pool_of(size)
+        return list(self._sizes)
+
+    def serves(self, pool: str) -> bool:
+        """Tell whether workers of the pool may work on the job."""
+        return pool in self._sizes or (self._sized is not None and pool in self.pools())
+
+    def _pool_of(self, size: int) -> None:
+        if self._sized is not None and size > 1 and size not in self._sizes.values():
+            self._sizes[self._sized(size)] = size
+
+    def _demand(self) -> dict[int, int]:
+        """Return how many workers of each size the job can use, `parallelism` in all.
+
+        Larger ones, for tasks that were tried before, get up to half of it while there are others.
+        """
+        if self.over or self.suspended:
+            return {}
+        larger = {size: count for size, count in self._tasks.sizes().items() if size > 1}
+        for claim in self.claims.values():
+            if (size := self._tasks.size_of_attempt(claim.attempt)) > 1:
+                larger[size] = larger.get(size, 0) + len(claim.left)
+        usual = max(0, self.spec.total - self._tasks.finished - sum(larger.values()))
+        room = self.parallelism // 2 if usual else self.parallelism
+        demand: dict[int, int] = {}
+        for size in sorted(larger):
+            demand[size] = min(larger[size], room)
+            room -= demand[size]
+        copies = 2 if self.spec.speculation else 1
+        demand[1] = min(self.parallelism - sum(demand.values()), usual * copies)
+        return demand
+
+    def wanted_workers(self, pool: str | None = None) -> int:
+        """Return how many workers, of one pool or of all, could be busy with this job."""
+        demand = self._demand()
+        return sum(demand.values()) if pool is None else demand.get(self._sizes.get(pool, 0), 0)
+
     # claims
 
     @property
@@ -141,78 +202,166 @@ class Run:
         return self.terminal is not None or self.chain.closed or self._ending is not None
 
     @property
-    def workers(self) -> set[str]:
-        """The uids of the Pods that hold a claim."""
-        return {claim.worker for claim in self.claims.values()}
-
-    @property
     def size(self) -> int:
         """The number of workers that have begun with the job and are not done with it."""
         return len(self._members)
 
-    def claimable(self) -> int:
-        """Return how many tasks could be claimed now."""
-        if self.over or self._held():
+    def claimable(self, pool: str) -> int:
+        """Return how many tasks workers of a pool could claim now."""
+        if self.over or self.suspended or self._held() or not self.serves(pool):
             return 0
-        return self._tasks.ready(self._now())
+        return self._tasks.ready(self._now(), self._sizes[pool])
 
     def _held(self) -> bool:
         return bool(self.awaited) and self._now() < self.held_until
 
     def wakes_at(self) -> float | None:
         """Return when tasks become claimable by time alone, or None."""
-        if self.over:
+        if self.over or self.suspended:
             return None
         return self.held_until if self._held() else self._tasks.next_due()
 
-    def wanted_workers(self) -> int:
-        """Return how many workers could be busy with this job, those that are included."""
-        if self.over:
-            return 0
-        left = self.spec.total - self._tasks.finished
-        return min(self.parallelism, left)
-
-    def claim(self, claim_id: str, worker: str) -> Claim | None:
+    def claim(self, claim_id: str, worker: str, pool: str) -> Claim | None:
         """Hand tasks to a worker; None when there are none now, or enough workers have some.
 
         A worker that once got tasks stays a member of the job while it has any: the next claim is
         kept for it rather than given to another, which would have to begin with the job.
         """
-        if not self.claimable():
-            if worker not in self.workers:
-                self._members.discard(worker)
+        if not self.claimable(pool) or not self._has_room(worker, pool):
+            if not self.claims.of(worker):
+                self._members.pop(worker, None)
             return None
-        others = self._members - {worker}
-        if len(others) >= self.parallelism:
-            self._members.discard(worker)
-            return None
-        size = self._tasks.claim_size(max(1, min(self.parallelism, self.spec.total)), self._now())
-        taken, attempt = self._tasks.claim(size, self._now())
+        now, size = self._now(), self._sizes[pool]
+        most = self._tasks.claim_size(max(1, min(self.parallelism, self.spec.total)), now)
+        taken, attempt = self._tasks.claim(most, now, size)
         if not taken:
             return None
-        claim = Claim(claim_id, self.spec.id, worker, attempt, taken)
-        self.claims[claim_id] = claim
-        self._members.add(worker)
+        return self._hand_out(Claim(claim_id, self.spec.id, worker, attempt, taken), size)
+
+    def _hand_out(self, claim: Claim, size: int) -> Claim:
+        claim.progress = self._now()
+        self.claims.add(claim)
+        self._members[claim.worker] = size
         return claim
+
+    def _has_room(self, worker: str, pool: str) -> bool:
+        """Whether the worker can be, or stay, a member."""
+        size = self._sizes[pool]
+        others = [other for member, other in self._members.items() if member != worker]
+        if len(others) >= self.parallelism:
+            return False
+        return len(self._sizes) == 1 or others.count(size) < self._demand().get(size, 0)
+
+    # what idle workers may do while others are busy
+
+    @property
+    def at_its_tail(self) -> bool:
+        """Whether all that is left is in workers' hands."""
+        return bool(self.claims) and not self._tasks.ready(self._now())
+
+    def stalled(self, worker: str, pool: str) -> str | None:
+        """Return a worker that should give back what it has not begun, for `worker` to take.
+
+        It has several tasks in hand and has been at the first of them for a while.
+        """
+        if not self._may_help(worker, pool):
+            return None
+        now = self._now()
+        found = [
+            claim
+            for claim in self.claims.values()
+            if len(claim.left) > 1
+            and claim.worker != worker
+            and now - claim.progress > STALL_SECONDS
+            and now - claim.asked > ASK_AGAIN_SECONDS
+            and self._tasks.size_of_attempt(claim.attempt) == self._sizes[pool]
+        ]
+        claim = max(found, key=lambda one: len(one.left), default=None)
+        if claim is None:
+            return None
+        claim.asked = now
+        return claim.worker
+
+    def returned(self, claim_id: str, worker: str, tasks: Iterable[int]) -> None:
+        """Take tasks that a worker gave back unbegun."""
+        claim = self.claims.get(claim_id)
+        if claim is None or claim.worker != worker:
+            return
+        back = [index for index in tasks if index in claim.left]
+        for index in back:
+            del claim.left[index]
+        self.claims.drop_if_done(claim)
+        alone = [index for index in back if not self._copied(index)]
+        self._tasks.put_back(alone)
+        if alone:
+            self._on_work()
+
+    def copy(self, claim_id: str, worker: str, pool: str) -> Claim | None:
+        """Hand the task that has been running longest to a second worker, if that may pay."""
+        if not self.spec.speculation or not self._may_help(worker, pool):
+            return None
+        now = self._now()
+        slow = max(SPECULATE_SECONDS, SPECULATE_FACTOR * (self._tasks.seconds_each or 0.0))
+        found = [
+            claim
+            for claim in self.claims.values()
+            if claim.worker != worker
+            and len(claim.left) == 1
+            and now - claim.progress > slow
+            and next(iter(claim.left)) not in self._copies
+            and self._tasks.size_of_attempt(claim.attempt) == self._sizes[pool]
+        ]
+        slowest = min(found, key=lambda one: one.progress, default=None)
+        if slowest is None:
+            return None
+        (index,) = slowest.left
+        self._copies.add(index)
+        twin = Claim(claim_id, self.spec.id, worker, slowest.attempt, [(index, index + 1)])
+        return self._hand_out(twin, self._sizes[pool])
+
+    def _may_help(self, worker: str, pool: str) -> bool:
+        idle = not (self.over or self.suspended or self._held() or self.claims.of(worker))
+        return idle and self.serves(pool) and self._has_room(worker, pool)
+
+    def _copied(self, index: int) -> bool:
+        """Whether some live claim holds the task (asked after another claim let go of it)."""
+        if index not in self._copies:
+            return False
+        if self.claims.holds(index):
+            return True
+        self._copies.discard(index)
+        return False
+
+    def suspend(self, suspended: bool) -> None:
+        """Take everything back without a charge and hand out nothing, or go on."""
+        self.suspended = suspended
+        for claim in list(self.claims.values()):
+            self.claims.remove(claim)
+            self._tasks.put_back([index for index in claim.left if not self._copied(index)])
+        self._members.clear()
+        self._on_change()
+        self._on_work()
 
     def enough(self, worker: str) -> bool:
         """Tell whether what the worker holds keeps it busy until its next poll is answered."""
-        left = sum(len(claim.left) for claim in self.claims.values() if claim.worker == worker)
+        left = sum(len(claim.left) for claim in self.claims.of(worker))
         if not left:
             return False
         each = self._tasks.seconds_each
         return each is None or left * each > 0.05
 
-    def adopt(self, claim_id: str, worker: str, tasks: list[ranges.Range], attempt: int) -> None:
+    def adopt(
+        self, claim_id: str, worker: str, pool: str, tasks: list[ranges.Range], attempt: int
+    ) -> None:
         """Take over a claim that a dispatcher before this one handed out."""
         inside = [(start, min(stop, self.spec.total)) for start, stop in tasks]
         left = [index for index in ranges.each(inside) if not self._tasks.is_over(index)]
-        if not left:
+        if not left or self.suspended:
             return
+        self._copies.update(index for index in left if self.claims.holds(index))
         self._tasks.withdraw(left)
         claim = Claim(claim_id, self.spec.id, worker, attempt, ranges.of(left))
-        self.claims[claim_id] = claim
-        self._members.add(worker)
+        self._hand_out(claim, self._sizes.get(pool, 1))
 
     def take_back(
         self,
@@ -222,45 +371,68 @@ class Run:
         running: int | None,
         unknown: bool,
         cause: Cause = "disruption",
+        where: tuple[str, str] = ("", ""),
     ) -> None:
         """Put a lost claim's tasks back in line.
 
         `running` is the task that was running as far as anybody knows; `unknown` says that one of
         the tasks may be what killed the worker, so that each is reissued alone. A task that used up
-        the memory is charged with an attempt, one whose worker was taken away with a disruption.
+        the memory is charged with an attempt, one whose worker was taken away with a disruption;
+        one that another worker has, too, with nothing. `where` was the worker (Pod, node).
         """
-        self.claims.pop(claim.id, None)
-        left = list(claim.left)
+        self.claims.remove(claim)
+        left = [index for index in claim.left if not self._copied(index)]
         if self.over or not left:
             return
-        suspect = running if running in claim.left else (left[0] if not unknown else None)
+        suspect = running if running in left else (left[0] if not unknown else None)
         if suspect is None and len(left) == 1:
             suspect = left[0]
         if suspect is not None:
             left.remove(suspect)
             if cause == "oom":
-                self._out_of_memory(suspect)
+                self._out_of_memory(suspect, where)
             else:
-                self._disrupted(suspect, why)
+                self._disrupted(suspect, why, where)
         self._tasks.put_back(left, apart=unknown)
         self._on_work()
 
     def give_back(self, claim: Claim) -> None:
         """Put the tasks of a claim that never reached its worker back in line."""
-        self._tasks.put_back(list(claim.left))
+        self.claims.remove(claim)
+        self._tasks.put_back([index for index in claim.left if not self._copied(index)])
         self._on_work()
 
-    def _out_of_memory(self, index: int) -> None:
+    def give_up(self, attempt: int, message: str) -> None:
+        """Fail every task that waits for the workers of an attempt: there will be none."""
+        found = self._tasks.give_up(attempt) if attempt > 1 else []
+        if found and not self.over:
+            text = json.dumps(["OutOfMemory", message, ""]).encode()
+            self._accept(
+                [
+                    # the attempt that was made, not the one that could not be
+                    Record(index, attempt - 1, records.OUT_OF_MEMORY, records.ERROR, text)
+                    for index in found
+                ],
+                ("", ""),
+            )
+
+    def _out_of_memory(self, index: int, where: tuple[str, str]) -> None:
         if self._tasks.may_retry(index):
             self._retry(index)
             return
         text = "the container was killed because its memory was used up"
         data = json.dumps({"returnCode": -9, "lastLines": text}).encode()
         attempt = self._tasks.attempt_of(index)
-        record = Record(index, attempt, records.OUT_OF_MEMORY, records.EXIT, data)
-        self._accept([record], pod="", node="")
+        memory = self._memory_of(attempt) >> 20
+        record = Record(
+            index, attempt, records.OUT_OF_MEMORY, records.EXIT, data, None, memory=memory
+        )
+        self._accept([record], where)
 
-    def _disrupted(self, index: int, why: str) -> None:
+    def _memory_of(self, attempt: int) -> int:
+        return self.spec.memory * self._tasks.size_of_attempt(attempt)
+
+    def _disrupted(self, index: int, why: str, where: tuple[str, str]) -> None:
         attempt = self._tasks.attempt_of(index)
         if self._tasks.may_reissue(index):
             self._charge_then(
@@ -269,9 +441,7 @@ class Run:
             return
         text = f"its worker was lost {self.spec.max_disruptions + 1} times, at last: {why}"
         data = json.dumps(["WorkerLost", text, ""]).encode()
-        self._accept(
-            [Record(index, attempt, records.WORKER_LOST, records.ERROR, data)], pod="", node=""
-        )
+        self._accept([Record(index, attempt, records.WORKER_LOST, records.ERROR, data)], where)
 
     def _charge_then(self, index: int, kind: str, then: Callable[[], None]) -> asyncio.Future[None]:
         """Charge an attempt, and only when that is durable let the task be claimed again."""
@@ -306,10 +476,11 @@ class Run:
         final, again = self._sort(claim, outcomes)
         waits = [self._retry(task) for task in again]
         self._tasks.timed(len(outcomes), seconds)
-        if claim is not None and not claim.left:
-            self.claims.pop(claim_id, None)
+        if claim is not None:
+            claim.progress = self._now()
+            self.claims.drop_if_done(claim)
         if final:
-            waits.append(self._accept(final, worker.pod, worker.node))
+            waits.append(self._accept(final, (worker.pod, worker.node)))
         elif (before := self.chain.barrier()) is not None:
             waits.append(before)
         for wait in waits:
@@ -326,7 +497,8 @@ class Run:
     def _sort(self, claim: Claim | None, outcomes: list[Record]) -> tuple[list[Record], list[int]]:
         """Return the outcomes that are final, and the tasks that get another attempt.
 
-        A success counts from any claim, a failure only from the one that is current.
+        A success counts from any claim, a failure only from the one that is current, and only if no
+        other worker has a copy of the task.
         """
         final: list[Record] = []
         again: list[int] = []
@@ -337,12 +509,23 @@ class Run:
             if self._tasks.is_over(record.task):
                 continue
             failed = record.state != records.SUCCEEDED
-            mendable = record.state not in _FINAL and self._tasks.may_retry(record.task)
-            if failed and current and mendable:
+            if failed and (not current or self._copied(record.task)):
+                continue
+            if failed:
+                record = self._diagnosed(record)
+            if failed and record.state not in _FINAL and self._tasks.may_retry(record.task):
                 again.append(record.task)
-            elif current or not failed:
+            else:
                 final.append(record)
         return final, again
+
+    def _diagnosed(self, record: Record) -> Record:
+        """Say of a failed task that used nearly all of its memory that this is what it lacked."""
+        most = self._memory_of(self._tasks.attempt_of(record.task))
+        short = most and record.memory << 20 > MEMORY_SHORT * most
+        if self.spec.more_memory and short and record.state not in _FINAL:
+            return record._replace(state=records.OUT_OF_MEMORY)
+        return record
 
     def _retry(self, index: int) -> asyncio.Future[None]:
         def later() -> None:
@@ -350,10 +533,11 @@ class Run:
 
         return self._charge_then(index, "attempt", later)
 
-    def _accept(self, final: list[Record], pod: str, node: str) -> asyncio.Future[None]:
+    def _accept(self, final: list[Record], where: tuple[str, str]) -> asyncio.Future[None]:
         for record in final:
             self._tasks.finish(record.task)
-        done = self.chain.add_results(final, pod, node)
+            self._copies.discard(record.task)
+        done = self.chain.add_results(final, *where)
         if self._tasks.all_over:
             self.end(Terminal("complete", "", ""))
         return done
@@ -461,6 +645,7 @@ class Run:
             wanted_workers=self.wanted_workers(),
             problem=self.problem,
             claimed=sum(len(claim.left) for claim in self.claims.values()),
+            sizes=tuple(sorted(size for size, count in self._demand().items() if size > 1)),
         )
 
     def stop(self) -> None:

@@ -24,8 +24,19 @@ LONGEST_BACKOFF = 60.0
 class Tasks:
     """The tasks of one job."""
 
-    def __init__(self, total: int, *, max_attempts: int, max_disruptions: int, backoff: float):
-        """Start with all of `total` tasks to do."""
+    def __init__(
+        self,
+        total: int,
+        *,
+        max_attempts: int,
+        max_disruptions: int,
+        backoff: float,
+        sized: bool = False,
+    ):
+        """Start with all of `total` tasks to do.
+
+        With `sized`, each attempt waits in a line of its own, for workers of its size.
+        """
         self.total = total
         self.finished = 0
         self.attempts: dict[int, int] = {}
@@ -33,9 +44,10 @@ class Tasks:
         self._max_attempts = max_attempts
         self._max_disruptions = max_disruptions
         self._backoff = backoff
+        self._sized = sized
         self._over = bytearray((total + 7) // 8)
         self._todo: list[Range] = [(0, total)] if total else []
-        self._again: list[int] = []
+        self._again: dict[int, list[int]] = {}
         self._waiting: list[tuple[float, int]] = []
         self._seconds = 0.0
         self._timed = 0
@@ -81,7 +93,39 @@ class Tasks:
         counts = self.attempts if kind == "attempt" else self.disruptions
         counts[index] = counts.get(index, 0) + 1
 
+    def size_of(self, index: int) -> int:
+        """Return how many times the first attempt's memory the task's current attempt gets."""
+        return self.size_of_attempt(self.attempt_of(index))
+
+    def size_of_attempt(self, attempt: int) -> int:
+        """Return how many times the first attempt's memory an attempt gets."""
+        return attempt if self._sized else 1
+
+    def sizes(self) -> dict[int, int]:
+        """Return how many tasks wait for workers of each size; of size 1 only those tried before.
+
+        Tasks that are over may be among them.
+        """
+        counts = {size: len(line) for size, line in self._again.items() if line}
+        for _, index in self._waiting:
+            size = self.size_of(index)
+            counts[size] = counts.get(size, 0) + 1
+        return counts
+
     # what is left
+
+    def recovered(self) -> None:
+        """After all charges were counted again: put what was tried before into its line."""
+        tried = sorted(self.attempts.keys() | self.disruptions.keys())
+        self.withdraw(tried)
+        self.put_back(tried, apart=True)
+
+    def give_up(self, size: int) -> list[int]:
+        """Take out of the line, and return, all tasks that wait for workers of a size."""
+        found = [index for index in self._again.pop(size, []) if not self.is_over(index)]
+        late = [index for _, index in self._waiting if self.size_of(index) == size]
+        self.withdraw(late)
+        return found + [index for index in late if not self.is_over(index)]
 
     def retry_later(self, index: int, now: float) -> float:
         """Put the task back with a delay that doubles with each attempt; return when it is due."""
@@ -96,20 +140,26 @@ class Tasks:
         `apart` claims each of them alone: one of them may be what killed its worker.
         """
         left = [index for index in indexes if not self.is_over(index)]
-        if apart:
-            self._again.extend(reversed(left))
-        else:
-            self._todo[:0] = ranges.of(left)
+        for index in reversed(left):
+            if apart or index in self.attempts:
+                self._line(index).append(index)
+        if not apart:
+            self._todo[:0] = ranges.of(index for index in left if index not in self.attempts)
+
+    def _line(self, index: int) -> list[int]:
+        return self._again.setdefault(self.size_of(index), [])
 
     def next_due(self) -> float | None:
         """Return when the next waiting task is due, or None."""
         return self._waiting[0][0] if self._waiting else None
 
-    def ready(self, now: float) -> int:
-        """Return how many tasks can be claimed now (tasks that are over may be among them)."""
+    def ready(self, now: float, size: int = 1) -> int:
+        """Return how many tasks workers of `size` can claim (some may be over already)."""
         while self._waiting and self._waiting[0][0] <= now:
-            self._again.insert(0, heapq.heappop(self._waiting)[1])
-        return len(self._again) + ranges.count(self._todo)
+            index = heapq.heappop(self._waiting)[1]
+            self._line(index).insert(0, index)
+        tried = len(self._again.get(size, ()))
+        return tried + ranges.count(self._todo) if size == 1 else tried
 
     def timed(self, count: int, seconds: float) -> None:
         """Learn from `count` tasks that took `seconds` together."""
@@ -131,20 +181,21 @@ class Tasks:
         by_time = int(CLAIM_SECONDS / each)
         return max(1, min(by_time, -(-left // (2 * workers))))
 
-    def claim(self, most: int, now: float) -> tuple[list[Range], int]:
+    def claim(self, most: int, now: float, size: int = 1) -> tuple[list[Range], int]:
         """Take up to `most` tasks; return their ranges and the attempt that all of them are in.
 
         A task that failed or was disrupted before is claimed alone, so that the next failure is
         known to be its own.
         """
-        if not self.ready(now):
+        if not self.ready(now, size):
             return [], 1
-        while self._again:
-            index = self._again.pop()
+        line = self._again.get(size, [])
+        while line:
+            index = line.pop()
             if not self.is_over(index):
                 return [(index, index + 1)], self.attempt_of(index)
         taken: list[int] = []
-        while len(taken) < most and self._todo:
+        while size == 1 and len(taken) < most and self._todo:
             chunk = ranges.take(self._todo, most - len(taken))
             taken.extend(index for index in ranges.each(chunk) if not self.is_over(index))
         return ranges.of(taken), 1
@@ -152,7 +203,8 @@ class Tasks:
     def withdraw(self, indexes: list[int]) -> None:
         """Take tasks out of the line: a worker turned out to hold them (after a restart)."""
         held = set(indexes)
-        self._again = [index for index in self._again if index not in held]
+        for size, line in self._again.items():
+            self._again[size] = [index for index in line if index not in held]
         self._waiting = [(due, index) for due, index in self._waiting if index not in held]
         heapq.heapify(self._waiting)
         self._todo = _without(self._todo, ranges.of(sorted(held)))
