@@ -5,20 +5,26 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cluster import choice, environment, folders, imagebuild
 from cluster.choice import Cluster
 from cluster.errors import ClusterError
+from cluster.faults import Faults
 from cluster.folders import Folders
 from cluster.steps import say
 
 #: Commands that change something, one at a time.
-CHANGING = ("up", "down", "build", "images", "load", "build-image", "stop-node", "start-node")
+CHANGING = (
+    *("up", "down", "build", "images", "load", "build-image", "stop-node", "start-node"),
+    *("stop", "start"),
+)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -66,7 +72,31 @@ def parser() -> argparse.ArgumentParser:
     image.add_argument("--tag", required=True)
     for name, does in (("stop-node", "kill a node as a power cut does"), ("start-node", "undo it")):
         commands.add_parser(name, help=does).add_argument("node", metavar="node-2")
+    add_faults(commands)
     return top
+
+
+def add_faults(commands: Any) -> None:
+    """Add the commands that hurt the embedded cluster, for tests."""
+    for name, does in (
+        ("stop", "kill a component, as a crash does"),
+        ("start", "start it again"),
+        ("pause", "let a component hang"),
+        ("resume", "let it go on"),
+        ("drop-connections", "reset the connections to a component"),
+    ):
+        commands.add_parser(name, help=does).add_argument("component", metavar="kube-apiserver")
+    to_pod = commands.add_parser("signal-pod", help="signal a Pod's processes from outside")
+    to_pod.add_argument("uid")
+    to_pod.add_argument("signal", metavar="KILL")
+    to_pod.add_argument("--depth", type=int, help="0: only its containers' first processes, ...")
+    cut = commands.add_parser("cut", help="let nothing through to an address")
+    cut.add_argument("address")
+    cut.add_argument("--port", type=int)
+    cut.add_argument("--refuse", action="store_true", help="say so instead of losing packets")
+    mend = commands.add_parser("mend", help="undo a cut, or all of them")
+    mend.add_argument("address", nargs="?")
+    mend.add_argument("--port", type=int)
 
 
 def perform(arguments: argparse.Namespace, cluster: Cluster, places: Folders) -> int:
@@ -94,7 +124,33 @@ def perform(arguments: argparse.Namespace, cluster: Cluster, places: Folders) ->
             return status(cluster)
         case "env":
             print_environment(cluster, places)
+        case _:
+            hurt(arguments, cluster.faults)
     return 0
+
+
+def hurt(arguments: argparse.Namespace, faults: Faults) -> None:
+    """Do or undo one fault."""
+    match arguments.command:
+        case "stop":
+            faults.stop(arguments.component)
+        case "start":
+            faults.start(arguments.component)
+        case "pause":
+            faults.pause(arguments.component)
+        case "resume":
+            faults.resume(arguments.component)
+        case "drop-connections":
+            faults.drop_connections(arguments.component)
+        case "signal-pod":
+            number = getattr(signal.Signals, f"SIG{arguments.signal}", None)
+            if number is None:
+                raise ClusterError(f"no signal {arguments.signal!r}; name it as in KILL or STOP")
+            faults.signal_pod(arguments.uid, number, depth=arguments.depth)
+        case "cut":
+            faults.cut(arguments.address, arguments.port, refuse=arguments.refuse)
+        case "mend":
+            faults.mend(arguments.address, arguments.port)
 
 
 def status(cluster: Cluster) -> int:

@@ -11,6 +11,7 @@ from typing import Protocol
 from cluster import commands
 from cluster.embedded import Embedded
 from cluster.errors import ClusterError, MissingTool
+from cluster.faults import Faults
 from cluster.folders import Folders
 from cluster.kind import Kind
 from cluster.named import Named
@@ -57,6 +58,11 @@ class Cluster(Protocol):
 
     def start_node(self, name: str) -> None:
         """Give it back."""
+        ...
+
+    @property
+    def faults(self) -> Faults:
+        """What tests hurt it with; raises ClusterError where it can't be hurt so."""
         ...
 
 

@@ -26,6 +26,7 @@ from cluster import (
 )
 from cluster.bringup import Bringup
 from cluster.errors import ClusterError, MissingTool
+from cluster.faults import Faults
 from cluster.folders import Folders
 from cluster.pki import Pki
 from cluster.steps import say, step
@@ -110,6 +111,11 @@ class Embedded:
         """Start it again; returns when it is Ready."""
         with step(f"starting {name}"):
             Bringup(self.folders).start_node(layout.node(name))
+
+    @property
+    def faults(self) -> Faults:
+        """What tests hurt it with."""
+        return Faults(self.folders)
 
     def _store_answers(self) -> bool:
         etcd = components.etcd(self.folders, Pki(self.folders.pki))

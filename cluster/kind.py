@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster import binaries, commands, images, layout
 from cluster.errors import ClusterError
+from cluster.faults import Faults
 from cluster.folders import REPOSITORY, SOURCE, Folders
 from cluster.health import is_ready
 from cluster.steps import say, step
@@ -99,6 +100,11 @@ class Kind:
         """Start the node's container."""
         with step(f"starting {self._container(name)}"):
             commands.run(["docker", "start", self._container(name)])
+
+    @property
+    def faults(self) -> Faults:
+        """Raises ClusterError: its components are Pods inside the nodes' containers."""
+        raise ClusterError("only the embedded cluster can be hurt so: set SHOAL_CLUSTER=embedded")
 
     def _get(self, image: images.Image) -> None:
         if image.name == "minio":

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster import binaries, commands, layout
 from cluster.errors import ClusterError
+from cluster.faults import Faults
 from cluster.folders import Folders
 from cluster.health import is_ready
 from cluster.steps import say
@@ -73,6 +74,11 @@ class Named:
     def start_node(self, name: str) -> None:
         """Raises ClusterError."""
         raise ClusterError(f"{name} belongs to a cluster that is not ours: not started")
+
+    @property
+    def faults(self) -> Faults:
+        """Raises ClusterError."""
+        raise ClusterError("the cluster is not ours: nothing of it is hurt")
 
     def _nodes(self) -> list[dict[str, Any]]:
         kubectl = commands.find("kubectl") or str(self.folders.bin / "kubectl")

@@ -15,6 +15,8 @@ from cluster import commands, layout
 from cluster.errors import ClusterError, CommandFailed
 
 KUBE_PROXY_TABLES = (("ip", "kube-proxy"), ("ip6", "kube-proxy"))
+#: Begins the name of each table that cuts an address off.
+CUT_PREFIX = "shoal-cut-"
 
 
 def set_up() -> None:
@@ -97,6 +99,40 @@ table {table} {{
 """
 
 
+def cut(address: str, port: int | None, *, refuse: bool) -> None:
+    """Let nothing through to `address`, in a table of its own; without a port nothing from it."""
+    to = f"ip daddr {address}" + (f" tcp dport {port}" if port else "")
+    verdict = "reject with tcp reset" if refuse else "drop"
+    tcp = "" if port or not refuse else "meta l4proto tcp "
+    rules = [f"{to} {tcp}{verdict}"]
+    if port is None:
+        rules.append(f"ip saddr {address} {tcp}{verdict}")
+    chains = "".join(
+        # after the translation of Services' addresses
+        f"  chain {hook} {{ type filter hook {hook} priority -10; policy accept; {rule} }}\n"
+        for hook, rule in ((hook, "; ".join(rules)) for hook in ("input", "forward", "output"))
+    )
+    table = f"inet {_cut_table(address, port)}"
+    whole = f"table {table} {{}}\ndelete table {table}\ntable {table} {{\n{chains}}}\n"
+    commands.run(["nft", "-f", "-"], given=whole)
+
+
+def mend(address: str | None, port: int | None) -> None:
+    """Undo one cut, or all of them; safe to repeat."""
+    for name in _cuts():
+        if address is None or name == _cut_table(address, port):
+            commands.run(["nft", "delete", "table", "inet", name])
+
+
+def _cut_table(address: str, port: int | None) -> str:
+    return f"{CUT_PREFIX}{address.replace('.', '-')}-{port or 'all'}"
+
+
+def _cuts() -> list[str]:
+    tables = commands.output(["nft", "list", "tables"]).split()
+    return [word for word in tables if word.startswith(CUT_PREFIX)]
+
+
 def take_down() -> None:
     """Remove what `set_up`, kube-proxy and the CNI plugins made; safe to repeat."""
     for name in (layout.BRIDGE, layout.SERVICE_BRIDGE):
@@ -108,6 +144,7 @@ def take_down() -> None:
         except CommandFailed as error:
             if "No such file" not in error.output:
                 raise
+    mend(None, None)
 
 
 def remains() -> list[str]:
@@ -116,4 +153,4 @@ def remains() -> list[str]:
     ruleset = commands.output(["nft", "list", "tables"]).splitlines()
     tables = [("inet", layout.FIREWALL_TABLE), *KUBE_PROXY_TABLES]
     known = {f"table {family} {name}" for family, name in tables}
-    return found + [line for line in ruleset if line.strip() in known]
+    return found + [line for line in ruleset if line.strip() in known] + _cuts()

@@ -222,6 +222,68 @@ def test_a_lost_component_comes_back_and_pods_live_on(machine: Machine) -> None:
     assert fetch(machine, "one", "http://two/") == "200"
 
 
+def test_a_component_is_stopped_and_started(machine: Machine) -> None:
+    machine.cluster("stop", "kube-apiserver")
+    assert machine.run("kubectl", "get", "nodes", check=False).returncode == 1
+    machine.cluster("start", "kube-apiserver")
+    machine.kubectl("get", "nodes")
+
+
+def test_a_paused_component_hangs_until_it_is_resumed(machine: Machine) -> None:
+    machine.cluster("pause", "kube-apiserver")
+    asked = machine.run("kubectl", "get", "nodes", "--request-timeout=1s", check=False)
+    assert asked.returncode == 1
+    assert "refused" not in asked.stderr
+    machine.cluster("resume", "kube-apiserver")
+    machine.kubectl("get", "nodes")
+
+
+def test_connections_to_a_component_are_reset(machine: Machine) -> None:
+    watch = machine.command("kubectl", "get", "--raw", "/api/v1/pods?watch=true")
+    with subprocess.Popen(
+        watch, env=machine.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline()
+        machine.cluster("drop-connections", "kube-apiserver")
+        watching.communicate(timeout=20)
+
+
+def test_an_address_is_cut_off_and_mended(machine: Machine) -> None:
+    address = machine.get("pod", "two", "-n", NAMESPACE)["status"]["podIP"]
+    ways = ("http://10.244.0.1:30900", f"http://{address}:8080")
+    refused, no_answer = "7", "28"  # what curl says
+
+    def seen(way: str) -> str:
+        words = ("curl", "-sm2", "-o", "/dev/null", "-w", "%{exitcode}", way)
+        return machine.run(*words, check=False).stdout
+
+    machine.cluster("cut", address, "--port", "8080", "--refuse")
+    assert [seen(way) for way in ways] == [refused, refused]
+    machine.cluster("cut", address, "--port", "8080")
+    assert [seen(way) for way in ways] == [no_answer, no_answer]
+    machine.cluster("mend", address, "--port", "8080")
+    machine.cluster("cut", address)
+    assert [seen(way) for way in ways] == [no_answer, no_answer]
+    assert "timed out" in fetch_once(machine, "one", f"http://{address}:8080")
+    machine.cluster("mend")
+    assert [seen(way) for way in ways] == ["0", "0"]
+    assert fetch_once(machine, "one", f"http://{address}:8080") == "200"
+
+
+def test_a_container_dies_whole_by_a_signal_from_outside(machine: Machine) -> None:
+    child = "import subprocess; subprocess.run(['sleep', '600'])"
+    machine.apply(pod("whole", "node-1", child))
+    wait_ready(machine, "whole")
+    uid = machine.get("pod", "whole", "-n", NAMESPACE)["metadata"]["uid"]
+    machine.cluster("signal-pod", uid, "KILL", "--depth", "0")
+    machine.kubectl(
+        *("wait", "-n", NAMESPACE, "pod/whole", "--timeout=60s"),
+        "--for=jsonpath={.status.phase}=Failed",
+    )
+    assert machine.cluster("signal-pod", uid, "KILL", check=False).returncode == 1
+
+
 def test_a_node_can_be_lost_and_come_back(machine: Machine) -> None:
     machine.cluster("stop-node", "node-2")
     machine.kubectl("wait", "node/node-2", "--for=condition=Ready=Unknown", "--timeout=90s")
@@ -308,6 +370,17 @@ def fetch(machine: Machine, pod_name: str, address: str) -> str:
     while (done := machine.run(*words, check=False)).returncode and time.monotonic() < until:
         time.sleep(0.5)  # a kubelet that was just started has not looked at its Pods yet
     return done.stdout.strip() or done.stderr
+
+
+def fetch_once(machine: Machine, pod_name: str, address: str) -> str:
+    """The HTTP status that a Pod gets, or why it gets none."""
+    code = (
+        "import sys,urllib.request as u\n"
+        "try: print(u.urlopen(sys.argv[1], timeout=2).status)\n"
+        "except OSError as e: print(e)"
+    )
+    words = ("exec", "-n", NAMESPACE, pod_name, "--", "python", "-c", code, address)
+    return machine.kubectl(*words).strip()
 
 
 def components(machine: Machine) -> dict[int, str]:
