@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from shoal import ledger
 from shoal.errors import StorageUnavailable
+from shoal.worker.records import Record
 
 
 class MemoryStore:
@@ -42,3 +44,8 @@ class MemoryStore:
 
     def url_to_put(self, key: str) -> str:
         return f"memory://{key}"
+
+    def records(self) -> list[Record]:
+        """Return all outcomes of all ledgers, in the order of their keys."""
+        entries = [self.objects[key] for key in sorted(self.objects) if "/ledger/" in key]
+        return [record for raw in entries for record in ledger.open_entry(raw).records]

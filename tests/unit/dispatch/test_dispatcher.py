@@ -5,114 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from typing import Any
 
 import pytest
-from memory_store import MemoryStore
+from playing import POOL, SECRET, Worker, make, results, right, spec
 
 from shoal import ledger
-from shoal.dispatch import Dispatcher, JobSpec, PoolSettings, WorkerIdentity
+from shoal.dispatch import Dispatcher, PoolSettings
 from shoal.dispatch.logbook import Output, open_chunk
 from shoal.dispatch.routes import _seconds
 from shoal.errors import LedgerTampered, StorageUnavailable
 from shoal.ledger import Terminal
 from shoal.worker import ranges
 from shoal.worker.records import Record, Ref, decode
-
-SECRET = b"k" * 32
-POOL = "pool"
-
-
-def spec(total: int = 4, **more: Any) -> JobSpec:
-    known: dict[str, Any] = {
-        "id": "j" * 24,
-        "uid": "uid",
-        "name": "mapjobs.shoal.dev/x",
-        "context": "cluster:uid",
-        "prefix": "c/n/jobs/j",
-        "kind": "map",
-        "total": total,
-        "parallelism": 2,
-        "backoff": 0.0,
-    }
-    return JobSpec(**{**known, **more})
-
-
-class Clock:
-    """Time that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Worker:
-    """A worker as far as the dispatcher sees it; it may lose answers, or die."""
-
-    def __init__(self, dispatcher: Dispatcher, uid: str) -> None:
-        self.dispatcher = dispatcher
-        self.identity = WorkerIdentity(
-            pod_uid=uid, pod=f"pod-{uid}", namespace="n", node="node-1", pool=POOL
-        )
-        self.held: dict[str, dict[str, Any]] = {}
-
-    async def poll(self, *, lose: bool = False, wait: float = 0.0) -> dict[str, Any]:
-        message = {"held": list(self.held.values()), "knows": [], "wait": wait}
-        answer = await self.dispatcher.poll(self.identity, message)
-        if not lose:
-            for claim in answer["claims"]:
-                self.held[claim["id"]] = dict(claim)
-        return answer
-
-    async def report(self, *states: str, most: int | None = None, **more: Any) -> dict[str, Any]:
-        """Report what is held, each task in the next of `states` (the last one repeats)."""
-        claim = next(iter(self.held.values()))
-        tasks = list(ranges.each(ranges.parse(claim["tasks"])))[:most]
-        turn = itertools.chain(
-            states or ("SUCCEEDED",), itertools.repeat((states or ("SUCCEEDED",))[-1])
-        )
-        outcomes = [
-            Record(task, claim["attempt"], state, "pickle", b"r%d" % task)
-            for task, state in zip(tasks, turn, strict=False)
-        ]
-        group = (claim["job"], claim["id"], outcomes, 0.001 * len(outcomes))
-        answer = await self.dispatcher.report(self.identity, more, [group])
-        left = list(ranges.each(ranges.parse(claim["tasks"])))[len(outcomes) :]
-        if left:
-            claim["tasks"] = ranges.of(left)
-        else:
-            del self.held[claim["id"]]
-        return answer
-
-    async def work(self) -> None:
-        """Poll and report until there is nothing to do."""
-        while (await self.poll())["claims"]:
-            await self.report()
-
-
-def make(store: MemoryStore | None = None) -> tuple[Dispatcher, MemoryStore, Clock]:
-    clock = Clock()
-    return (
-        Dispatcher(secret=SECRET, on_change=lambda job: None, now=clock),
-        store or MemoryStore(),
-        clock,
-    )
-
-
-def results(store: MemoryStore) -> dict[int, tuple[str, bytes]]:
-    """Return each task's outcome from the bucket; fail if one stands there twice."""
-    found: dict[int, tuple[str, bytes]] = {}
-    for key in sorted(key for key in store.objects if "/ledger/" in key):
-        for record in ledger.open_entry(store.objects[key]).records:
-            assert record.task not in found, f"task {record.task} stands in the ledger twice"
-            found[record.task] = (record.state, bytes(record.data))
-    return found
-
-
-def right(total: int) -> dict[int, tuple[str, bytes]]:
-    return {task: ("SUCCEEDED", b"r%d" % task) for task in range(total)}
 
 
 async def test_a_map_is_worked_off_and_its_end_stands_in_the_ledger() -> None:
@@ -476,13 +380,14 @@ async def test_a_ledger_that_was_tampered_with_is_not_recovered(attack: str) -> 
 async def test_a_cancelled_job_hands_out_nothing_more_and_its_workers_are_told() -> None:
     dispatcher, store, _ = make()
     await dispatcher.attach(spec(9), store, POOL, fresh=True)
-    worker = Worker(dispatcher, "a")
+    worker, late = Worker(dispatcher, "a"), Worker(dispatcher, "a")
     await worker.poll()
+    late.held = dict(worker.held)
     dispatcher.finish(spec().id, Terminal("cancelled", "Cancelled", "by the user"))
     while dispatcher.job(spec().id).terminal is None:  # type: ignore[union-attr]
         await asyncio.sleep(0)
     assert (await worker.poll())["gone"] == [spec().id]
-    assert (await worker.report())["gone"] == [spec().id]
+    assert (await late.report())["gone"] == [spec().id]
     assert results(store) == {}
 
 
