@@ -189,7 +189,8 @@ class LocalWorkers:
     def _changed(self, job: str) -> None:
         run = self.dispatcher.jobs().get(job)
         if run is not None:
-            self._staff(run.pool)
+            for pool in run.work.pools():
+                self._staff(pool)
         if job in self._watchers:
             self._watchers[job]()
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from shoal.dispatch import idleness
 from shoal.dispatch.claims import Claim
 from shoal.dispatch.model import (
     JobSpec,
@@ -147,7 +148,7 @@ class Dispatcher:
         try:
             await run.recover(length, digest)
             told = {uid for uid, session in self._sessions.items() if session.told}
-            run.hold(self._now() + GRACE_SECONDS, live - told)
+            run.work.hold(self._now() + GRACE_SECONDS, live - told)
             self._enter(run)
         finally:
             self._attaching.pop(run.spec.id, None)
@@ -190,15 +191,16 @@ class Dispatcher:
     def set_parallelism(self, job: str, parallelism: int) -> None:
         """Change how many workers may work on the job at the same time."""
         run = self._runs.get(job)
-        if run is not None and run.parallelism != parallelism:
-            run.parallelism = parallelism
+        if run is not None and run.work.parallelism != parallelism:
+            run.work.parallelism = parallelism
             self._work(run)
 
     def set_suspended(self, job: str, suspended: bool) -> None:
         """Have the job's workers drop it and hand out nothing, or go on with what is not over."""
         run = self._runs.get(job)
-        if run is not None and run.suspended != suspended:
-            run.suspend(suspended)
+        if run is not None and run.work.suspended != suspended:
+            run.work.suspend(suspended)
+            self._on_change(job)
             if suspended:
                 self._interrupt(run)
 
@@ -228,16 +230,15 @@ class Dispatcher:
         where = (session.identity.pod, session.identity.node) if session is not None else ("", "")
         for run in list(self._runs.values()):
             task = running[1] if running is not None and running[0] == run.spec.id else None
-            for claim in list(run.claims.of(pod)):
+            for claim in list(run.work.claims.of(pod)):
                 run.take_back(claim, why, running=task, unknown=unknown, cause=cause, where=where)
-            run.lost(pod)
+            run.work.lost(pod)
 
     def retire(self, pod: str) -> None:
         """Let a worker exit as soon as it holds nothing."""
         session = self._sessions.get(pod)
         if session is not None:
-            session.leaving = True
-            self._offer(session)
+            self._let_go([session])
 
     def release_idle(self, count: int, *, besides: str, namespace: str | None = None) -> int:
         """Let up to `count` idle workers of other pools go, the longest idle first.
@@ -245,27 +246,16 @@ class Dispatcher:
         For Pods of the pool `besides` that find no room; `namespace` looks only there (a quota).
         Returns how many go.
         """
-        busy = self._busy()
-        totals: dict[str, int] = {}
-        idle: list[Session] = []
-        for session in self._sessions.values():
-            one = session.identity
-            if one.pool == besides or session.leaving or namespace not in (None, one.namespace):
-                continue
-            totals[one.pool] = totals.get(one.pool, 0) + 1
-            if one.pod_uid not in busy:
-                idle.append(session)
-        released = 0
-        for session in sorted(idle, key=lambda one: one.idle_since):
-            pool = session.identity.pool
-            if released == count:
-                break
-            if totals[pool] > self._pools.get(pool, PoolSettings()).min_workers:
-                totals[pool] -= 1
-                released += 1
-                session.leaving = True
-                self._offer(session)
-        return released
+        going = idleness.to_make_room(
+            self._sessions.values(),
+            self._pools,
+            self._busy(),
+            count,
+            besides=besides,
+            namespace=namespace,
+        )
+        self._let_go(going)
+        return len(going)
 
     def job(self, job: str) -> JobView | None:
         """Return what is durable of a job, or None if it is not attached."""
@@ -280,7 +270,9 @@ class Dispatcher:
         """Return what is known of a pool now."""
         sessions = [one for one in self._sessions.values() if one.identity.pool == pool]
         busy = self._busy()
-        wanted = [run.wanted_workers(pool) for run in self._runs.values() if run.serves(pool)]
+        wanted = [
+            run.work.wanted_workers(pool) for run in self._runs.values() if run.work.serves(pool)
+        ]
         return PoolView(
             connected=frozenset(session.identity.pod_uid for session in sessions),
             idle=sum(session.identity.pod_uid not in busy for session in sessions),
@@ -301,7 +293,7 @@ class Dispatcher:
         session = self._session(worker)
         for claim_id, tasks in message.get("returned", ()):
             for run in self._runs.values():
-                run.returned(claim_id, worker.pod_uid, ranges.each(ranges.parse(tasks)))
+                run.work.returned(claim_id, worker.pod_uid, ranges.each(ranges.parse(tasks)))
         session.knows = set(message.get("knows", ()))
         if session.is_waiting:  # its connection was lost: nobody hears the older poll
             session.answer({"claims": []})
@@ -341,12 +333,12 @@ class Dispatcher:
                 (later if self._is_known(job) else gone).append(job)
             elif run.terminal is not None:
                 gone.append(job)
-            elif not run.serves(worker.pool):
+            elif not run.work.serves(worker.pool):
                 gone.append(job)  # it was never this worker's
             else:
                 waits.append(run.report(worker, claim_id, outcomes, seconds=seconds))
         fatal = message.get("fatal")
-        if fatal and (run := self._runs.get(fatal["job"])) and run.serves(worker.pool):
+        if fatal and (run := self._runs.get(fatal["job"])) and run.work.serves(worker.pool):
             error = fatal.get("error")
             self.finish(
                 fatal["job"],
@@ -359,7 +351,7 @@ class Dispatcher:
         if message.get("number") != session.reported:  # else it was sent again
             session.reported = message.get("number")
             for job, parts in message.get("output", {}).items():
-                if (run := self._runs.get(job)) is not None and run.serves(worker.pool):
+                if (run := self._runs.get(job)) is not None and run.work.serves(worker.pool):
                     run.output(parts)
         results = [asyncio.ensure_future(wait) for wait in waits]
         self._offer(session)
@@ -374,7 +366,7 @@ class Dispatcher:
     def url_for_result(self, worker: WorkerIdentity, job: str) -> tuple[str, str] | None:
         """Return key and URL that a worker may upload one large result to; None for no such job."""
         run = self._runs.get(job)
-        if run is None or not run.serves(worker.pool) or run.terminal is not None:
+        if run is None or not run.work.serves(worker.pool) or run.terminal is not None:
             return None
         key = f"{run.spec.prefix}/results/{worker.pod_uid}/{secrets.token_hex(12)}"
         return key, run.store.url_to_put(key)
@@ -382,7 +374,7 @@ class Dispatcher:
     def describe(self, worker: WorkerIdentity, job: str) -> dict[str, Any] | None:
         """Return what a worker must know to begin with a job, its URLs fresh."""
         run = self._runs.get(job)
-        if run is None or not run.serves(worker.pool) or run.terminal is not None:
+        if run is None or not run.work.serves(worker.pool) or run.terminal is not None:
             return None
         spec, store = run.spec, run.store
         about: dict[str, Any] = {
@@ -426,7 +418,7 @@ class Dispatcher:
 
     def _on_worker(self, pool: str) -> None:
         for run in self._runs.values():
-            if run.serves(pool):
+            if run.work.serves(pool):
                 self._on_change(run.spec.id)
 
     def _reconcile(
@@ -449,20 +441,20 @@ class Dispatcher:
             run = self._runs.get(job)
             if run is None and self._is_known(job):
                 session.claims_of_strangers.setdefault(job, []).append(dict(claim))
-            elif run is None or self._is_over(job) or not run.serves(session.identity.pool):
+            elif run is None or self._is_over(job) or not run.work.serves(session.identity.pool):
                 gone.append(job)
-            elif (known := run.claims.get(claim["id"])) is not None:
+            elif (known := run.work.claims.get(claim["id"])) is not None:
                 known.missed = 0
             elif not run.over and not claim["id"].startswith(self._epoch):
                 self._adopt(run, session, claim)
         for run in self._runs.values():
-            for one in [one for one in run.claims.of(uid) if one.id not in named]:
+            for one in [one for one in run.work.claims.of(uid) if one.id not in named]:
                 one.missed += 1
                 missed = missed or one.missed < MISSES
                 if one.missed >= MISSES:
                     _log.warning("%s never got claim %s: taken back", session.identity.pod, one.id)
-                    run.give_back(one)
-            run.heard_from(uid)
+                    run.work.give_back(one)
+            run.work.heard_from(uid)
         return sorted(set(gone)), missed
 
     def _is_over(self, job: str) -> bool:
@@ -470,33 +462,33 @@ class Dispatcher:
         run = self._runs.get(job)
         if run is None:
             return not self._is_known(job)
-        return run.terminal is not None or run.suspended
+        return run.terminal is not None or run.work.suspended
 
     def _adopt(self, run: Run, session: Session, claim: Mapping[str, Any]) -> None:
         one, tasks = session.identity, ranges.parse(claim["tasks"])
-        run.adopt(claim["id"], one.pod_uid, one.pool, tasks, int(claim["attempt"]))
+        run.work.adopt(claim["id"], one.pod_uid, one.pool, tasks, int(claim["attempt"]))
 
     def _offer(self, session: Session) -> None:
         """Answer a waiting poll if there is something to say."""
         if not session.is_waiting:
             return
         uid, pool = session.identity.pod_uid, session.identity.pool
-        own = [run for run in self._runs.values() if run.claims.of(uid)]
+        own = [run for run in self._runs.values() if run.work.claims.of(uid)]
         if session.leaving:
             if not own:
                 session.answer({"claims": [], "exit": True})
             return
-        if any(run.enough(uid) for run in own):
+        if any(run.work.enough(uid) for run in own):
             return
         for run in own or self._waiting_runs(pool):
-            claim = run.claim(self._claim_id(), uid, pool)
+            claim = run.work.claim(self._claim_id(), uid, pool)
             if claim is not None:
                 self._hand_out(session, run, claim)
                 return
 
     def _help_out(self) -> None:
         """Where all that is left of a job is in workers' hands, let idle ones take a part."""
-        tails = [run for run in self._runs.values() if run.at_its_tail]
+        tails = [run for run in self._runs.values() if run.work.at_its_tail]
         if not tails:
             return
         busy = self._busy()
@@ -508,11 +500,11 @@ class Dispatcher:
     def _helps(self, session: Session, run: Run) -> bool:
         """Have an idle worker copy a task, or the busiest give back what it has not begun."""
         uid, pool = session.identity.pod_uid, session.identity.pool
-        if (other := self._sessions.get(run.stalled(uid, pool) or "")) is not None:
+        if (other := self._sessions.get(run.work.stalled(uid, pool) or "")) is not None:
             if other.is_waiting:
                 other.answer({"claims": [], "revoke": [run.spec.id]})
             return True
-        if (twin := run.copy(self._claim_id(), uid, pool)) is not None:
+        if (twin := run.work.copy(self._claim_id(), uid, pool)) is not None:
             self._hand_out(session, run, twin)
             return True
         return False
@@ -527,8 +519,8 @@ class Dispatcher:
 
     def _waiting_runs(self, pool: str) -> list[Run]:
         """Return the pool's jobs that have tasks to hand out, the least served first."""
-        runs = [run for run in self._runs.values() if run.claimable(pool)]
-        return sorted(runs, key=lambda run: run.size)
+        runs = [run for run in self._runs.values() if run.work.claimable(pool)]
+        return sorted(runs, key=lambda run: run.work.size)
 
     def _answer(self, session: Session, claim: Claim) -> dict[str, Any]:
         message: dict[str, Any] = {"claims": [claim.wire()]}
@@ -539,7 +531,7 @@ class Dispatcher:
 
     def _work(self, run: Run) -> None:
         """The job may have something to hand out."""
-        for pool in run.pools():
+        for pool in run.work.pools():
             self._pump(pool)
 
     def _pump(self, pool: str) -> None:
@@ -549,7 +541,7 @@ class Dispatcher:
                 self._offer(session)
 
     def _busy(self) -> set[str]:
-        return {uid for run in self._runs.values() for uid in run.claims.workers()}
+        return {uid for run in self._runs.values() for uid in run.work.claims.workers()}
 
     def _interval(self) -> float:
         active = sum(not run.terminal for run in self._runs.values())
@@ -571,35 +563,22 @@ class Dispatcher:
             if now - session.heard > SILENCE_SECONDS and not session.is_waiting:
                 _log.warning("worker %s fell silent", session.identity.pod)
                 self.worker_gone(session.identity.pod_uid, "it fell silent")
-        self._let_idle_workers_go(now)
+        idle = idleness.idle_for_too_long(self._sessions.values(), self._pools, self._busy(), now)
+        self._let_go(idle)
         self._help_out()
-        for pool in {pool for run in self._runs.values() for pool in run.pools()}:
+        for pool in {pool for run in self._runs.values() for pool in run.work.pools()}:
             self._pump(pool)
 
     def _next_tick(self) -> float:
-        due = [at for run in self._runs.values() if (at := run.wakes_at()) is not None]
-        tail = any(run.at_its_tail for run in self._runs.values())
+        due = [at for run in self._runs.values() if (at := run.work.wakes_at()) is not None]
+        tail = any(run.work.at_its_tail for run in self._runs.values())
         most = TAIL_SECONDS if tail else TICK_SECONDS
         return min(most, max(0.01, min(due, default=float("inf")) - self._now()))
 
-    def _let_idle_workers_go(self, now: float) -> None:
-        busy = self._busy()
-        idle: dict[str, list[Session]] = {}
-        for session in self._sessions.values():
-            if session.identity.pod_uid not in busy and not session.leaving:
-                idle.setdefault(session.identity.pool, []).append(session)
-        for pool, sessions in idle.items():
-            settings = self._pools.get(pool, PoolSettings())
-            total = sum(one.identity.pool == pool for one in self._sessions.values())
-            for session in sorted(sessions, key=lambda one: one.idle_since):
-                if (
-                    total <= settings.min_workers
-                    or now - session.idle_since < settings.idle_seconds
-                ):
-                    break
-                session.leaving = True
-                self._offer(session)
-                total -= 1
+    def _let_go(self, sessions: Iterable[Session]) -> None:
+        for session in sessions:
+            session.leaving = True
+            self._offer(session)
 
 
 async def _settled(future: asyncio.Future[None]) -> None:

@@ -9,32 +9,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 from shoal import ledger
+from shoal.dispatch.assignment import Assignment
 from shoal.dispatch.chain import Fenced, LedgerWriter
-from shoal.dispatch.claims import Claim, Claims
+from shoal.dispatch.claims import Claim
 from shoal.dispatch.logbook import Logbook, Output
 from shoal.dispatch.model import JobSpec, JobStore, JobView, WorkerIdentity
 from shoal.dispatch.tasks import Tasks
 from shoal.errors import LedgerTampered, StorageError
 from shoal.ledger import Charge, Terminal
 from shoal.ledger_reader import LedgerReader
-from shoal.worker import ranges, records
+from shoal.worker import records
 from shoal.worker.records import Record
 
 _log = logging.getLogger(__name__)
 
 Cause = Literal["disruption", "oom"]
 
-#: A worker with several tasks that has not reported for so long gives back, in seconds, ...
-STALL_SECONDS = 0.25
-#: ... and is not asked again before so many more.
-ASK_AGAIN_SECONDS = 1.0
-#: A task is copied after so long, in seconds, and so many times the mean time of a task.
-SPECULATE_SECONDS = 1.0
-SPECULATE_FACTOR = 2.0
 #: A task that failed with more than this part of its memory in use failed for want of it.
 MEMORY_SHORT = 0.95
 #: States of a failed attempt that another attempt cannot mend.
@@ -62,19 +56,11 @@ class Run:
         `on_change` is called when the view changed, `on_work` when tasks became claimable.
         """
         self.spec, self.store = spec, store
-        self.parallelism, self.suspended = spec.parallelism, spec.suspended
-        self.claims = Claims()
-        self._sized = sized if spec.more_memory else None
-        self._sizes = {pool: 1}
-        self._members: dict[str, int] = {}
-        self.held_until = 0.0
-        self.awaited: set[str] = set()
         self.problem: tuple[str, str] | None = None
         self.terminal: Terminal | None = None
         self.succeeded = self.failed = 0
         self.only_record: Record | None = None
         self.results_file = ""
-        self._copies: set[int] = set()
         self._json: dict[int, Record] = {}
         self._secret, self._now = secret, now
         self._on_change, self._on_work = on_change, on_work
@@ -83,8 +69,9 @@ class Run:
             max_attempts=spec.max_attempts,
             max_disruptions=spec.max_disruptions,
             backoff=spec.backoff,
-            sized=self._sized is not None,
+            sized=spec.more_memory and sized is not None,
         )
+        self.work = Assignment(spec, self._tasks, pool, sized=sized, on_work=on_work, now=now)
         self.log = Logbook(spec, store, on_change)
         self.chain = LedgerWriter(
             spec,
@@ -136,232 +123,10 @@ class Run:
             self._tasks.finish(record.task)
         self._durable(entry)
 
-    def hold(self, until: float, pods: Iterable[str]) -> None:
-        """After a restart: hand out nothing until each of `pods` told what it holds, or `until`."""
-        self.held_until, self.awaited = until, set(pods)
-
-    def lost(self, pod: str) -> None:
-        """Note that a worker is gone, or does not say what it holds."""
-        self._members.pop(pod, None)
-        self.heard_from(pod)
-
-    def heard_from(self, pod: str) -> None:
-        """Note that a live worker has told what it holds."""
-        if pod in self.awaited:
-            self.awaited.discard(pod)
-            if not self.awaited:
-                self._on_work()
-
-    # whose work it is
-
-    def pools(self) -> list[str]:
-        """Return the pools that work on the job, or could right now."""
-        for size in self._tasks.sizes():
-            self._pool_of(size)
-        return list(self._sizes)
-
-    def serves(self, pool: str) -> bool:
-        """Tell whether workers of the pool may work on the job."""
-        return pool in self._sizes or (self._sized is not None and pool in self.pools())
-
-    def _pool_of(self, size: int) -> None:
-        if self._sized is not None and size > 1 and size not in self._sizes.values():
-            self._sizes[self._sized(size)] = size
-
-    def _demand(self) -> dict[int, int]:
-        """Return how many workers of each size the job can use, `parallelism` in all.
-
-        Larger ones, for tasks that were tried before, get up to half of it while there are others.
-        """
-        if self.over or self.suspended:
-            return {}
-        larger = {size: count for size, count in self._tasks.sizes().items() if size > 1}
-        for claim in self.claims.values():
-            if (size := self._tasks.size_of_attempt(claim.attempt)) > 1:
-                larger[size] = larger.get(size, 0) + len(claim.left)
-        usual = max(0, self.spec.total - self._tasks.finished - sum(larger.values()))
-        room = self.parallelism // 2 if usual else self.parallelism
-        demand: dict[int, int] = {}
-        for size in sorted(larger):
-            demand[size] = min(larger[size], room)
-            room -= demand[size]
-        copies = 2 if self.spec.speculation else 1
-        demand[1] = min(self.parallelism - sum(demand.values()), usual * copies)
-        return demand
-
-    def wanted_workers(self, pool: str | None = None) -> int:
-        """Return how many workers, of one pool or of all, could be busy with this job."""
-        demand = self._demand()
-        return sum(demand.values()) if pool is None else demand.get(self._sizes.get(pool, 0), 0)
-
-    # claims
-
     @property
     def over(self) -> bool:
-        """Whether the job has ended, or is about to: nothing more is handed out."""
-        return self.terminal is not None or self.chain.closed or self._ending is not None
-
-    @property
-    def size(self) -> int:
-        """The number of workers that have begun with the job and are not done with it."""
-        return len(self._members)
-
-    def claimable(self, pool: str) -> int:
-        """Return how many tasks workers of a pool could claim now."""
-        if self.over or self.suspended or self._held() or not self.serves(pool):
-            return 0
-        return self._tasks.ready(self._now(), self._sizes[pool])
-
-    def _held(self) -> bool:
-        return bool(self.awaited) and self._now() < self.held_until
-
-    def wakes_at(self) -> float | None:
-        """Return when tasks become claimable by time alone, or None."""
-        if self.over or self.suspended:
-            return None
-        return self.held_until if self._held() else self._tasks.next_due()
-
-    def claim(self, claim_id: str, worker: str, pool: str) -> Claim | None:
-        """Hand tasks to a worker; None when there are none now, or enough workers have some.
-
-        A worker that once got tasks stays a member of the job while it has any: the next claim is
-        kept for it rather than given to another, which would have to begin with the job.
-        """
-        if not self.claimable(pool) or not self._has_room(worker, pool):
-            if not self.claims.of(worker):
-                self._members.pop(worker, None)
-            return None
-        now, size = self._now(), self._sizes[pool]
-        most = self._tasks.claim_size(max(1, min(self.parallelism, self.spec.total)), now)
-        taken, attempt = self._tasks.claim(most, now, size)
-        if not taken:
-            return None
-        return self._hand_out(Claim(claim_id, self.spec.id, worker, attempt, taken), size)
-
-    def _hand_out(self, claim: Claim, size: int) -> Claim:
-        claim.progress = self._now()
-        self.claims.add(claim)
-        self._members[claim.worker] = size
-        return claim
-
-    def _has_room(self, worker: str, pool: str) -> bool:
-        """Whether the worker can be, or stay, a member."""
-        size = self._sizes[pool]
-        others = [other for member, other in self._members.items() if member != worker]
-        if len(others) >= self.parallelism:
-            return False
-        return len(self._sizes) == 1 or others.count(size) < self._demand().get(size, 0)
-
-    # what idle workers may do while others are busy
-
-    @property
-    def at_its_tail(self) -> bool:
-        """Whether all that is left is in workers' hands."""
-        return bool(self.claims) and not self._tasks.ready(self._now())
-
-    def stalled(self, worker: str, pool: str) -> str | None:
-        """Return a worker that should give back what it has not begun, for `worker` to take.
-
-        It has several tasks in hand and has been at the first of them for a while.
-        """
-        if not self._may_help(worker, pool):
-            return None
-        now = self._now()
-        found = [
-            claim
-            for claim in self.claims.values()
-            if len(claim.left) > 1
-            and claim.worker != worker
-            and now - claim.progress > STALL_SECONDS
-            and now - claim.asked > ASK_AGAIN_SECONDS
-            and self._tasks.size_of_attempt(claim.attempt) == self._sizes[pool]
-        ]
-        claim = max(found, key=lambda one: len(one.left), default=None)
-        if claim is None:
-            return None
-        claim.asked = now
-        return claim.worker
-
-    def returned(self, claim_id: str, worker: str, tasks: Iterable[int]) -> None:
-        """Take tasks that a worker gave back unbegun."""
-        claim = self.claims.get(claim_id)
-        if claim is None or claim.worker != worker:
-            return
-        back = [index for index in tasks if index in claim.left]
-        for index in back:
-            del claim.left[index]
-        self.claims.drop_if_done(claim)
-        alone = [index for index in back if not self._copied(index)]
-        self._tasks.put_back(alone)
-        if alone:
-            self._on_work()
-
-    def copy(self, claim_id: str, worker: str, pool: str) -> Claim | None:
-        """Hand the task that has been running longest to a second worker, if that may pay."""
-        if not self.spec.speculation or not self._may_help(worker, pool):
-            return None
-        now = self._now()
-        slow = max(SPECULATE_SECONDS, SPECULATE_FACTOR * (self._tasks.seconds_each or 0.0))
-        found = [
-            claim
-            for claim in self.claims.values()
-            if claim.worker != worker
-            and len(claim.left) == 1
-            and now - claim.progress > slow
-            and next(iter(claim.left)) not in self._copies
-            and self._tasks.size_of_attempt(claim.attempt) == self._sizes[pool]
-        ]
-        slowest = min(found, key=lambda one: one.progress, default=None)
-        if slowest is None:
-            return None
-        (index,) = slowest.left
-        self._copies.add(index)
-        twin = Claim(claim_id, self.spec.id, worker, slowest.attempt, [(index, index + 1)])
-        return self._hand_out(twin, self._sizes[pool])
-
-    def _may_help(self, worker: str, pool: str) -> bool:
-        idle = not (self.over or self.suspended or self._held() or self.claims.of(worker))
-        return idle and self.serves(pool) and self._has_room(worker, pool)
-
-    def _copied(self, index: int) -> bool:
-        """Whether some live claim holds the task (asked after another claim let go of it)."""
-        if index not in self._copies:
-            return False
-        if self.claims.holds(index):
-            return True
-        self._copies.discard(index)
-        return False
-
-    def suspend(self, suspended: bool) -> None:
-        """Take everything back without a charge and hand out nothing, or go on."""
-        self.suspended = suspended
-        for claim in list(self.claims.values()):
-            self.claims.remove(claim)
-            self._tasks.put_back([index for index in claim.left if not self._copied(index)])
-        self._members.clear()
-        self._on_change()
-        self._on_work()
-
-    def enough(self, worker: str) -> bool:
-        """Tell whether what the worker holds keeps it busy until its next poll is answered."""
-        left = sum(len(claim.left) for claim in self.claims.of(worker))
-        if not left:
-            return False
-        each = self._tasks.seconds_each
-        return each is None or left * each > 0.05
-
-    def adopt(
-        self, claim_id: str, worker: str, pool: str, tasks: list[ranges.Range], attempt: int
-    ) -> None:
-        """Take over a claim that a dispatcher before this one handed out."""
-        inside = [(start, min(stop, self.spec.total)) for start, stop in tasks]
-        left = [index for index in ranges.each(inside) if not self._tasks.is_over(index)]
-        if not left or self.suspended:
-            return
-        self._copies.update(index for index in left if self.claims.holds(index))
-        self._tasks.withdraw(left)
-        claim = Claim(claim_id, self.spec.id, worker, attempt, ranges.of(left))
-        self._hand_out(claim, self._sizes.get(pool, 1))
+        """Whether the job has ended, or is about to."""
+        return self.work.closed
 
     def take_back(
         self,
@@ -380,8 +145,7 @@ class Run:
         the memory is charged with an attempt, one whose worker was taken away with a disruption;
         one that another worker has, too, with nothing. `where` was the worker (Pod, node).
         """
-        self.claims.remove(claim)
-        left = [index for index in claim.left if not self._copied(index)]
+        left = self.work.take_back(claim)
         if self.over or not left:
             return
         suspect = running if running in left else (left[0] if not unknown else None)
@@ -394,12 +158,6 @@ class Run:
             else:
                 self._disrupted(suspect, why, where)
         self._tasks.put_back(left, apart=unknown)
-        self._on_work()
-
-    def give_back(self, claim: Claim) -> None:
-        """Put the tasks of a claim that never reached its worker back in line."""
-        self.claims.remove(claim)
-        self._tasks.put_back([index for index in claim.left if not self._copied(index)])
         self._on_work()
 
     def give_up(self, attempt: int, message: str) -> None:
@@ -472,13 +230,12 @@ class Run:
             if (end := self.chain.barrier()) is not None:
                 await asyncio.shield(end)
             return
-        claim = self.claims.get(claim_id)
+        claim = self.work.claims.get(claim_id)
         final, again = self._sort(claim, outcomes)
         waits = [self._retry(task) for task in again]
         self._tasks.timed(len(outcomes), seconds)
         if claim is not None:
-            claim.progress = self._now()
-            self.claims.drop_if_done(claim)
+            self.work.reported(claim)
         if final:
             waits.append(self._accept(final, (worker.pod, worker.node)))
         elif (before := self.chain.barrier()) is not None:
@@ -509,7 +266,7 @@ class Run:
             if self._tasks.is_over(record.task):
                 continue
             failed = record.state != records.SUCCEEDED
-            if failed and (not current or self._copied(record.task)):
+            if failed and (not current or self.work.is_copied(record.task)):
                 continue
             if failed:
                 record = self._diagnosed(record)
@@ -536,7 +293,7 @@ class Run:
     def _accept(self, final: list[Record], where: tuple[str, str]) -> asyncio.Future[None]:
         for record in final:
             self._tasks.finish(record.task)
-            self._copies.discard(record.task)
+            self.work.finish(record.task)
         done = self.chain.add_results(final, *where)
         if self._tasks.all_over:
             self.end(Terminal("complete", "", ""))
@@ -546,6 +303,7 @@ class Run:
         """End the job: the terminal record goes into the entry with the last results."""
         if self.over:
             return
+        self.work.close()
         if terminal.outcome == "complete" and not self._needs_more():
             self.chain.close(self._outcome(terminal))
             return
@@ -613,7 +371,8 @@ class Run:
         self.log.length = max(self.log.length, entry.logs)
         if entry.terminal is not None:
             self.terminal = entry.terminal
-            self.claims.clear()
+            self.work.close()
+            self.work.claims.clear()
         self._on_change()
 
     def _trouble(self, error: Exception | None) -> None:
@@ -642,10 +401,10 @@ class Run:
             terminal=self.terminal,
             only_record=self.only_record,
             results_file=self.results_file,
-            wanted_workers=self.wanted_workers(),
+            wanted_workers=self.work.wanted_workers(),
             problem=self.problem,
-            claimed=sum(len(claim.left) for claim in self.claims.values()),
-            sizes=tuple(sorted(size for size, count in self._demand().items() if size > 1)),
+            claimed=sum(len(claim.left) for claim in self.work.claims.values()),
+            sizes=self.work.larger_sizes(),
         )
 
     def stop(self) -> None:

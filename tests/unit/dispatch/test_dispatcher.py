@@ -437,7 +437,7 @@ async def test_idle_workers_leave_but_for_the_pools_minimum() -> None:
     clock.now += 299
     for worker in workers:  # they have been heard of since, but had nothing to do
         await worker.poll()
-    dispatcher._let_idle_workers_go(clock.now)
+    dispatcher._look_after_time()
     answers = [await worker.poll() for worker in workers]
     assert [answer.get("exit", False) for answer in answers] == [True, True, False]
 
