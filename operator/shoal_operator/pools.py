@@ -10,10 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
+from .quantities import times
 from .settings import Settings
+
+SIZED_IDLE_SECONDS = 30.0
+"""How long an idle worker of a larger size is kept at the most: it takes much room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,20 @@ class Pool:
     def key(self) -> str:
         """The pool's name towards the dispatcher: unique in the cluster."""
         return pool_key(self.namespace, self.hash)
+
+
+@lru_cache(maxsize=4096)
+def sized(pool: Pool, size: int) -> Pool:
+    """The pool beside `pool` whose workers have `size` times the memory."""
+    if size == 1:
+        return pool
+    return replace(
+        pool,
+        template=replace(pool.template, memory=times(pool.template.memory, size)),
+        min_workers=0,
+        idle_seconds=min(pool.idle_seconds, SIZED_IDLE_SECONDS),
+        hash="",
+    )
 
 
 def pool_key(namespace: str, pool_hash: str) -> str:

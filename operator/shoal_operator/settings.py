@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .quantities import whole
+
 PREFIX = "SHOAL_OP_"
 
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
@@ -73,6 +75,8 @@ class Settings:
     """How long a Secret or a bucket may be absent or unreachable before the job fails."""
     deployment_seconds: float = 300.0
     """How long a job waits for its Deployment when it sets no deploymentDeadlineSeconds."""
+    start_deadline_seconds: float = 3600.0
+    """How long a job may have no worker for want of room when it sets no startDeadlineSeconds."""
     sweep_seconds: float = 60.0
     """Interval of the slow sweep that makes the operator level-triggered."""
     bucket_sweep_seconds: float = 600.0
@@ -121,12 +125,13 @@ class Settings:
             contact_seconds=read.seconds("CONTACT_SECONDS", 30.0),
             missing_seconds=read.seconds("MISSING_SECONDS", 60.0),
             deployment_seconds=read.seconds("DEPLOYMENT_SECONDS", 300.0),
+            start_deadline_seconds=read.seconds("START_DEADLINE_SECONDS", 3600.0),
             sweep_seconds=read.seconds("SWEEP_SECONDS", 60.0),
             bucket_sweep_seconds=read.seconds("BUCKET_SWEEP_SECONDS", 600.0),
             grace_seconds=read.seconds("GRACE_SECONDS", 86400.0),
             worker_cpu=read.text("WORKER_CPU") or "100m",
             worker_cpu_limit=read.text("WORKER_CPU_LIMIT") or "2",
-            worker_memory=read.text("WORKER_MEMORY") or "512Mi",
+            worker_memory=read.amount("WORKER_MEMORY", "512Mi"),
             operator_version=__version__,
             log_level=(read.text("LOG_LEVEL") or "INFO").upper(),
         )
@@ -211,6 +216,14 @@ class _Reader:
         if not 0 < value < 1e9:
             raise SettingsError(f"{PREFIX}{name} is {text}, but must be above 0 seconds")
         return value
+
+    def amount(self, name: str, default: str) -> str:
+        text = self.text(name) or default
+        try:
+            whole(text)
+        except ValueError as error:
+            raise SettingsError(f"{PREFIX}{name}: {error}") from None
+        return text
 
     def boolean(self, name: str, *, default: bool) -> bool:
         text = self.text(name).lower()

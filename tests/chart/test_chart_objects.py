@@ -78,6 +78,8 @@ def test_settings_of_production(render: Render) -> None:
     assert settings.default_endpoint_in_cluster == "http://s3.storage.svc:9000"
     assert (settings.bucket_secret, settings.user_secret_name) == ("shoal-bucket", "shoal-user")
     assert not settings.create_bucket
+    assert (settings.max_parallelism, settings.start_deadline_seconds) == (200, 600)
+    assert (settings.worker_cpu, settings.worker_memory) == ("1", "2Gi")
     assert (settings.max_parallelism, settings.sweep_seconds) == (200, 30.0)
     assert settings.image_pull_secrets == ("pull",)
 

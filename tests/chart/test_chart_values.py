@@ -53,6 +53,7 @@ def test_every_variant_renders_objects_with_names_and_kinds(variant: str, render
         ("storage.endpoint=s3.example.org", "/storage/endpoint"),
         ("minio.auth.password=short", "/minio/auth/password"),
         ("workers.pythonImages.2\\.7=python:2.7", "pythonImages"),
+        ("workers.startDeadlineSeconds=0", "startDeadlineSeconds"),
         ("watchNamespaces={A_B}", "/watchNamespaces/0"),
     ],
 )

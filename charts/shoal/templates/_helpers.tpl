@@ -181,6 +181,7 @@ capabilities: {drop: [ALL]}
 - {name: SHOAL_OP_MAX_PARALLELISM, value: {{ .Values.workers.maxParallelism | quote }}}
 - {name: SHOAL_OP_IMAGE_PULL_SECONDS, value: {{ .Values.workers.imagePullSeconds | quote }}}
 - {name: SHOAL_OP_CONTACT_SECONDS, value: {{ .Values.workers.contactSeconds | quote }}}
+- {name: SHOAL_OP_START_DEADLINE_SECONDS, value: {{ .Values.workers.startDeadlineSeconds | quote }}}
 - {name: SHOAL_OP_WORKER_CPU, value: {{ .Values.workers.cpu | quote }}}
 - {name: SHOAL_OP_WORKER_CPU_LIMIT, value: {{ .Values.workers.cpuLimit | quote }}}
 - {name: SHOAL_OP_WORKER_MEMORY, value: {{ .Values.workers.memory | quote }}}

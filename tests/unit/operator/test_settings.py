@@ -48,6 +48,8 @@ def test_lists_and_mappings_are_read() -> None:
         ("MAX_PARALLELISM", "0"),
         ("CONTACT_SECONDS", "soon"),
         ("IMAGE_PULL_SECONDS", "-1"),
+        ("START_DEADLINE_SECONDS", "0"),
+        ("WORKER_MEMORY", "plenty"),
         ("CREATE_BUCKET", "perhaps"),
         ("PYTHON_IMAGES", "3.11"),
         ("PYTHON_IMAGES", '["3.11"]'),
