@@ -35,6 +35,9 @@ KEY_SECONDS = 300.0
 UNUSED_SECONDS = 60.0
 """A bucket that no job uses is kept open for so long."""
 
+MAKE_SECONDS = 0.5
+"""Between two tries to make the chart's own bucket."""
+
 
 class BucketProblem(Exception):
     """A bucket can't be used; `problem` says why, in the words of a condition."""
@@ -84,6 +87,16 @@ class Buckets:
         ):
             return bucket
         return await asyncio.shield(self._begin(storage))
+
+    async def make_own(self) -> None:
+        """Open the chart's bucket, which creates it where it is missing; try until it is open."""
+        own = default_storage(self._settings)
+        while True:
+            try:
+                await self.open(own)
+                return
+            except BucketProblem:  # `_opened` has logged it
+                await asyncio.sleep(MAKE_SECONDS)
 
     def known(self, storage: Storage) -> Bucket | None:
         """Return the bucket if it is open, at once; its key is read again beside when it is old."""

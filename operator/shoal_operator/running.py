@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 STALE_FACTOR = 5
 """So many sweeps may be missing before the operator counts as not healthy."""
+BUCKET_SECONDS = 10.0
+"""So long the operator is not ready for want of the bucket that it is to make."""
 
 
 async def run(settings: Settings) -> None:
@@ -86,6 +88,9 @@ async def _operate(
     try:
         async with _serving(app, settings.port, tls):
             reconciler.queue.open()
+            # clients upload into the bucket before they create anything
+            making = asyncio.ensure_future(_own_bucket(context))
+            await asyncio.wait({making}, timeout=BUCKET_SECONDS)
             health.ready = True
             logger.info("ready: dispatcher at %s", context.worker.dispatcher)
             try:
@@ -98,11 +103,17 @@ async def _operate(
                 )
             finally:
                 health.ready = False
+                making.cancel()
                 await context.dispatcher.stop()  # answers the polls that wait
     finally:
         _ON_CHANGE.remove(reconciler.job_changed)
         await reconciler.close()
         await context.buckets.close()
+
+
+async def _own_bucket(context: Context) -> None:
+    if context.settings.create_bucket:
+        await context.buckets.make_own()
 
 
 _ON_CHANGE: list[Any] = []
