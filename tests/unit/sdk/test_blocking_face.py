@@ -85,12 +85,14 @@ def test_calling_it_from_its_own_loop_is_refused(local: shoal.Local) -> None:
 
 def test_ctrl_c_cancels_the_run_and_the_process_ends(tmp_path: Path) -> None:
     program = f"""
-        import time, shoal
+        import signal, time, shoal
         from shoal import blocking
         def work():
             print("at work", flush=True)
             time.sleep(600)
         if __name__ == "__main__":
+            # who starts the tests may ignore it, as a shell does for what runs in its background
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             host = shoal.Local({str(tmp_path / "bucket")!r})
             try:
                 blocking.run_function(work, host, deployment=shoal.Deployment(), name="stopped")
