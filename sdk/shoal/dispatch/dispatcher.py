@@ -19,6 +19,7 @@ from typing import Any
 
 from shoal.dispatch import idleness
 from shoal.dispatch.claims import Claim
+from shoal.dispatch.description import describe
 from shoal.dispatch.model import (
     JobSpec,
     JobStore,
@@ -376,33 +377,7 @@ class Dispatcher:
         run = self._runs.get(job)
         if run is None or not run.work.serves(worker.pool) or run.terminal is not None:
             return None
-        spec, store = run.spec, run.store
-        about: dict[str, Any] = {
-            "id": spec.id,
-            "name": spec.name,
-            "kind": spec.kind,
-            "results": "json" if spec.json_results else "pickle",
-        }
-        if spec.timeout is not None:
-            about["timeout"] = spec.timeout
-        if spec.inputs is not None:
-            about["inputs"] = {
-                "url": store.url_to_get(spec.inputs.key),
-                "sha256": spec.inputs.sha256,
-                "size": spec.inputs.size,
-                "items": store.url_to_get(f"{spec.prefix}/inputs/items"),
-            }
-        if spec.inline is not None:
-            about["inline"] = spec.inline
-        if spec.code is not None:
-            about["code"] = {
-                "url": store.url_to_get(spec.code.key),
-                "sha256": spec.code.sha256,
-                "size": spec.code.size,
-                "sysPaths": list(spec.code.sys_paths),
-                "workingDirectory": spec.code.working_directory,
-            }
-        return about
+        return describe(run.spec, run.store)
 
     # the inner workings
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from shoal import ledger
 from shoal.dispatch.assignment import Assignment
@@ -18,8 +18,9 @@ from shoal.dispatch.chain import Fenced, LedgerWriter
 from shoal.dispatch.claims import Claim
 from shoal.dispatch.logbook import Logbook, Output
 from shoal.dispatch.model import JobSpec, JobStore, JobView, WorkerIdentity
+from shoal.dispatch.results_file import ResultsFile
 from shoal.dispatch.tasks import Tasks
-from shoal.errors import LedgerTampered, StorageError
+from shoal.errors import LedgerTampered
 from shoal.ledger import Charge, Terminal
 from shoal.ledger_reader import LedgerReader
 from shoal.worker import records
@@ -60,8 +61,8 @@ class Run:
         self.terminal: Terminal | None = None
         self.succeeded = self.failed = 0
         self.only_record: Record | None = None
-        self.results_file = ""
-        self._json: dict[int, Record] = {}
+        is_read_without_python = spec.json_results and spec.kind == "map"
+        self.file = ResultsFile(spec) if is_read_without_python else None
         self._secret, self._now = secret, now
         self._on_change, self._on_work = on_change, on_work
         self._tasks = Tasks(
@@ -310,7 +311,7 @@ class Run:
         self._ending = asyncio.create_task(self._end(terminal), name=f"end of {self.spec.name}")
 
     def _needs_more(self) -> bool:
-        return self.log.busy or (self.spec.json_results and self.spec.kind == "map")
+        return self.log.busy or self.file is not None
 
     def _outcome(self, terminal: Terminal) -> Terminal:
         """Return `terminal`, or what failed tasks make of it."""
@@ -328,33 +329,11 @@ class Run:
             if (before := self.chain.barrier()) is not None:
                 await before
             await self.log.flush()
-            if self.spec.json_results and self.spec.kind == "map":
-                await self._write_results_file()
+            if self.file is not None:
+                await self.file.write(self.store, self._trouble)
         else:
             await self.log.flush()
         self.chain.close(self._outcome(terminal))
-
-    async def _write_results_file(self) -> None:
-        """Leave the results of a map with JSON arguments for readers without Python."""
-        lines = []
-        for index in range(self.spec.total):
-            record = self._json.get(index)
-            if record is not None:
-                field = "result" if record.state == records.SUCCEEDED else "error"
-                value: Any = (
-                    {"object": record.ref.key} if record.ref else json.loads(bytes(record.data))
-                )
-                lines.append(json.dumps({"index": index, "state": record.state, field: value}))
-        key = f"{self.spec.prefix}/results.jsonl"
-        for attempt in range(4):
-            try:
-                await self.store.put(key, "".join(line + "\n" for line in lines).encode())
-            except (StorageError, OSError, TimeoutError) as error:
-                self._trouble(error)
-                await asyncio.sleep(0.5 * 2**attempt)
-            else:
-                self.results_file = key
-                return
 
     # what became durable
 
@@ -364,8 +343,8 @@ class Run:
                 self.succeeded += 1
             else:
                 self.failed += 1
-            if self.spec.json_results and self.spec.kind == "map":
-                self._json[record.task] = record
+            if self.file is not None:
+                self.file.add(record)
         if self.spec.total == 1 and entry.records:
             self.only_record = entry.records[-1]
         self.log.length = max(self.log.length, entry.logs)
@@ -400,7 +379,7 @@ class Run:
             logs_length=self.log.length,
             terminal=self.terminal,
             only_record=self.only_record,
-            results_file=self.results_file,
+            results_file=self.file.key if self.file is not None and self.file.written else "",
             wanted_workers=self.work.wanted_workers(),
             problem=self.problem,
             claimed=sum(len(claim.left) for claim in self.work.claims.values()),

@@ -472,3 +472,15 @@ async def test_a_job_that_cannot_run_anywhere_ends_at_once_with_its_reason() -> 
     view = dispatcher.job(spec().id)
     assert view is not None
     assert view.terminal == Terminal("failed", "TaskFailed", "no numpy", tuple(error))  # type: ignore[arg-type]
+
+
+async def test_a_result_that_is_no_json_stands_in_the_file_as_text() -> None:
+    dispatcher, store, _ = make()
+    inline = {"function": {"name": "m.f"}, "items": [1, 2]}
+    await dispatcher.attach(spec(2, inline=inline), store, POOL, fresh=True)
+    await Worker(dispatcher, "a").work()
+    while dispatcher.job(spec().id).terminal is None:  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+    lines = store.objects[f"{spec().prefix}/results.jsonl"].decode().splitlines()
+    assert lines[1] == '{"index": 1, "state": "SUCCEEDED", "result": "r1"}'
+    assert dispatcher.job(spec().id).succeeded == 2  # type: ignore[union-attr]

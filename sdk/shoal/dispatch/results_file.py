@@ -1,0 +1,55 @@
+"""``results.jsonl``: the results of a map with JSON arguments, for readers without Python."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from shoal.dispatch.model import JobSpec, JobStore
+from shoal.errors import StorageError
+from shoal.worker import records
+from shoal.worker.records import Record
+
+#: How often writing it is tried; the ledger has the results all the same.
+ATTEMPTS = 4
+
+
+class ResultsFile:
+    """One line an item, in their order, written once all are there."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        """Start with no line."""
+        self.key = f"{spec.prefix}/results.jsonl"
+        self.written = False
+        self._lines: dict[int, str] = {}
+
+    def add(self, record: Record) -> None:
+        """Add a durable outcome."""
+        field = "result" if record.state == records.SUCCEEDED else "error"
+        line = {"index": record.task, "state": record.state, field: _value(record)}
+        self._lines[record.task] = json.dumps(line) + "\n"
+
+    async def write(self, store: JobStore, on_trouble: Callable[[Exception], None]) -> None:
+        """Write the file; give up after a few tries."""
+        data = "".join(line for _, line in sorted(self._lines.items())).encode()
+        for attempt in range(ATTEMPTS):
+            try:
+                await store.put(self.key, data)
+            except (StorageError, OSError, TimeoutError) as error:
+                on_trouble(error)
+                await asyncio.sleep(0.5 * 2**attempt)
+            else:
+                self.written = True
+                return
+
+
+def _value(record: Record) -> Any:
+    if record.ref is not None:
+        return {"object": record.ref.key}
+    text = bytes(record.data).decode(errors="replace")
+    try:
+        return json.loads(text)
+    except ValueError:  # a worker wrote what is no JSON
+        return text
