@@ -65,8 +65,17 @@ class CustomResource:
     @property
     def finished(self) -> bool:
         """Whether a Job's status already says that it ended."""
+        return self.says("Finished")
+
+    @property
+    def suspended(self) -> bool:
+        """Whether a Job is to pause."""
+        return bool(self.spec.get("suspend"))
+
+    def says(self, condition: str) -> bool:
+        """Whether a condition is True in the status."""
         return any(
-            c.get("type") == "Finished" and c.get("status") == "True"
+            c.get("type") == condition and c.get("status") == "True"
             for c in self.status.get("conditions") or ()
         )
 

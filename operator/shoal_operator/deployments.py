@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from shoal.errors import ApiError
@@ -17,6 +18,7 @@ from shoal.kube import DEPLOYMENTS
 from . import names
 from .cache import CustomResource
 from .context import Context
+from .observe import PodFact
 from .plan import earliest
 from .poolkeeping import PoolKeeper
 from .pools import Pool
@@ -47,18 +49,26 @@ class DeploymentKeeper:
         self._writer = writer
         self._pools_in_use = pools_in_use
         self._used: dict[str, float] = {}
+        self._known: dict[str, dict[str, Pool]] = {}
 
     async def reconcile(self, uid: str) -> float:
         """Bring one Deployment forward; return when to look again."""
         deployment = self._context.cache.get(uid)
         if deployment is None or deployment.deleting:
             self._used.pop(uid, None)
+            self._known.pop(uid, None)
             self._writer.forget(uid)
             self._pools.forget(uid)
             return 0.0
         own = deployment_pool(deployment, self._context.settings)
         used = list(self._pools_in_use(uid))
-        pools = {own.hash: own, **{pool.hash: pool for pool in used if pool.hash != own.hash}}
+        pods = self._context.cache.pods_of(uid)
+        pools = {own.hash: own}
+        for pool in [*used, *self._left(own, pods)]:
+            known = pools.setdefault(pool.hash, pool)
+            if known is not own and pool.idle_seconds > known.idle_seconds:
+                pools[pool.hash] = pool
+        self._known[uid] = pools
         wake = 0.0
         for pool in pools.values():
             wake = earliest(wake, await self._pools.keep(pool))
@@ -73,6 +83,20 @@ class DeploymentKeeper:
                 return 0.0
             wake = earliest(wake, idle_until)
         return earliest(wake, await self._tell(deployment, list(pools.values())))
+
+    def _left(self, own: Pool, pods: Iterable[PodFact]) -> Iterable[Pool]:
+        """The pools of Pods that no job needs any more, as they were when one did.
+
+        Of one that an operator before this one had, only the hash is known, which is enough to let
+        its Pods go; but a job may not have come up yet that needs them.
+        """
+        known = self._known.get(own.owner_uid, {})
+        settled = time.time() >= self._context.up_since + self._context.settings.contact_seconds
+        for pool_hash in {pod.pool for pod in pods if pod.alive}:
+            if pool_hash in known:
+                yield known[pool_hash]
+            elif settled:
+                yield replace(own, hash=pool_hash, min_workers=0)
 
     async def _tell(self, deployment: CustomResource, pools: list[Pool]) -> float:
         views = [self._pools.view(pool) for pool in pools]

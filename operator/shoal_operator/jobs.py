@@ -1,10 +1,10 @@
-"""A Job's or MapJob's reconcile: observe, plan, act, write the status."""
+"""A Job's or MapJob's reconcile: observe, plan, act, tell."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from shoal.dispatch import JobView
@@ -18,26 +18,28 @@ from .context import Context
 from .deployments import make_deployment
 from .direct import plan_direct
 from .jobbucket import JobBucket
+from .jobsight import JobSight
 from .jobspec import dispatch_spec
+from .jobtelling import JobTeller, Tell
 from .observe import seconds
 from .plan import (
     AttachJob,
     DetachJob,
     EnsureDeployment,
     FinishJob,
+    GiveUp,
     JobState,
     SetParallelism,
+    SetSuspended,
     earliest,
     plan_job,
 )
 from .poolkeeping import PoolKeeper
-from .pools import Pool
 from .reasons import Reason
-from .resolve import JobPlace, Problem, Resolution, Storage, resolve
+from .resolve import JobPlace, Problem, Resolution, Storage
 from .runs import Run
-from .status import JobFacts, Outcome, job_status, outcome_of
+from .status import Outcome, outcome_of
 from .statuswriting import StatusWriter
-from .trouble import Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class JobKeeper:
         *,
         on_pool: Callable[[str, str], None],
         on_again: Callable[[str], None],
-        tell: Callable[[CustomResource, Reason, str], None],
+        tell: Tell,
     ) -> None:
         """`on_pool(owner kind, owner uid)` says that a pool's demand changed."""
         self._context = context
@@ -67,7 +69,8 @@ class JobKeeper:
         self._writer = writer
         self._on_pool = on_pool
         self._on_again = on_again
-        self._tell = tell
+        self._sight = JobSight(context, pools)
+        self._teller = JobTeller(context, self._sight, writer, tell=tell)
         self.runs: dict[str, Run] = {}
         self.finished = 0
 
@@ -81,10 +84,12 @@ class JobKeeper:
         found = {run.resolution.storage for run in self.runs.values() if run.resolution}
         return {storage for storage in found if storage is not None}
 
-    def lost_pod(self, uid: str) -> None:
+    def lost_pod(self, uid: str, pod: str) -> None:
         """A Pod of a direct job vanished before it ended."""
-        if uid in self.runs:
-            self.runs[uid].lost_pods += 1
+        run = self.runs.get(uid)
+        if run is not None:
+            run.lost_pods += pod not in run.paused_pods
+            run.paused_pods.discard(pod)
 
     async def reconcile(self, uid: str) -> float:
         """Bring one job forward; return when to look again."""
@@ -98,35 +103,47 @@ class JobKeeper:
         if uid not in self.runs:
             self.expect(uid, fresh=False)
         run = self.runs[uid]
-        if run.resolution is None and job.status.get("startTime"):
-            run.accepted = seconds(job.status["startTime"])  # an operator before us took it
-        resolution = self._resolve(job, run)
+        if run.resolution is None:
+            run.suspended = job.says("Suspended")
+            if job.status.get("startTime"):
+                run.accepted = seconds(job.status["startTime"])  # an operator before us took it
+        if run.suspended != job.suspended:
+            self._pause(job, run)
+        resolution = self._sight.resolution(job, run)
         wake = await self._act(job, run, resolution)
-        return earliest(wake, await self._tell_status(job, run))
+        due, ended = await self._teller.status(job, run)
+        if ended:
+            self.finished += 1
+            await self._close(self._context.cache.get(job.uid) or job)
+        else:
+            self._demand_changed(run, resolution)
+        return earliest(wake, due)
 
     # acting
 
     async def _act(self, job: CustomResource, run: Run, resolution: Resolution) -> float:
-        trouble, workers = self._workers(resolution)
-        problem = self._problem(job, run, resolution)
-        view = self._context.dispatcher.job(job.uid) if run.attached else None
+        problem = self._sight.problem(job, run, resolution)
+        view = self._sight.view(job, run)
         if view is not None:
             self._fenced(job, run, view)
+        crews = self._sight.crews(job, run, resolution, view)
         state = JobState(
             job=job,
             resolution=resolution,
+            untouched=run.fresh,
             attached=run.attached,
-            ended=self._outcome(run, view) is not None or run.finishing is not None,
+            ended=(outcome_of(view) or run.outcome or run.finishing) is not None,
             parallelism=run.parallelism,
+            held=run.held,
             problem=problem,
             problem_since=run.problem_since,
-            trouble=trouble,
-            workers=workers,
+            crews=crews,
             accepted=run.accepted,
             now=time.time(),
         )
         plan = plan_job(state)
         wake = plan.wake_at
+        dispatcher = self._context.dispatcher
         for action in plan.actions:
             match action:
                 case EnsureDeployment(name, spec):
@@ -136,18 +153,32 @@ class JobKeeper:
                 case AttachJob():
                     wake = earliest(wake, await self._attach(job, run, resolution))
                 case SetParallelism(workers=count):
-                    self._context.dispatcher.set_parallelism(job.uid, count)
+                    dispatcher.set_parallelism(job.uid, count)
                     run.parallelism = count
                     self._demand(resolution)
+                case SetSuspended(suspended):
+                    dispatcher.set_suspended(job.uid, suspended)
+                    run.held = suspended
+                    self._demand(resolution)
+                case GiveUp(size, message):
+                    dispatcher.give_up(job.uid, size, message)
                 case FinishJob(reason, message):
                     self._finish(run, job, reason, message)
                 case DetachJob():
                     self._detach(job.uid, run)
         if run.finishing is not None and run.outcome is None and run.attached:
             wake = earliest(wake, self._hurry(run, view))
-        if not state.ended and problem is None:
-            wake = earliest(wake, await self._keep_private(job, run, resolution))
+        if not state.ended and (problem is None or job.suspended):
+            wake = earliest(wake, await self._keep_private(job, run, resolution, view))
         return wake
+
+    def _pause(self, job: CustomResource, run: Run) -> None:
+        """The spec says that the job pauses, or goes on: then all its clocks begin anew."""
+        run.suspended = job.suspended
+        if not job.suspended:
+            run.accepted = time.time()
+            run.problem = None
+        self._teller.pause(job)
 
     async def _attach(self, job: CustomResource, run: Run, resolution: Resolution) -> float:
         storage, pool = resolution.storage, resolution.pool
@@ -169,7 +200,8 @@ class JobKeeper:
                 fresh=run.fresh and not job.status,
                 length=length,
                 digest=str(ledger.get("digest") or ""),
-                live=self._live(pool),
+                live=self._live(resolution),
+                sized=lambda size: resolution.sized(size).key,
             )
         except BucketProblem as error:
             return self._hold(job, run, error.problem, started=length > 0)
@@ -187,15 +219,16 @@ class JobKeeper:
             problem = Problem(Reason.STORAGE_UNAVAILABLE, str(error), patience)
             return self._hold(job, run, problem, started=length > 0)
         run.attached, run.problem = True, None
-        run.parallelism = resolution.parallelism
+        run.parallelism, run.held = resolution.parallelism, job.suspended
         self._demand(resolution)
         self._on_again(job.uid)
         return 0.0
 
-    def _live(self, pool: Pool) -> list[str]:
-        """The pool's Pods that may hold tasks which a dispatcher before this one handed out."""
-        pods = self._context.cache.pods(pool.namespace, pool.hash)
-        return [pod.uid for pod in pods if pod.alive]
+    def _live(self, resolution: Resolution) -> list[str]:
+        """The Pods that may hold tasks which a dispatcher before this one handed out."""
+        cache = self._context.cache
+        found = [cache.pods(pool.namespace, pool.hash) for pool in resolution.pools]
+        return [pod.uid for pods in found for pod in pods if pod.alive]
 
     def _hold(self, job: CustomResource, run: Run, problem: Problem, *, started: bool) -> float:
         """Keep a problem; a job that has results already waits for its bucket until its
@@ -238,123 +271,38 @@ class JobKeeper:
         if not self._context.lease.held:
             raise RuntimeError(f"{job.full_name}: {view.problem[1]}")
 
-    async def _keep_private(self, job: CustomResource, run: Run, resolution: Resolution) -> float:
+    async def _keep_private(
+        self, job: CustomResource, run: Run, resolution: Resolution, view: JobView | None
+    ) -> float:
         """Keep the Pods that are this job's own."""
         pool = resolution.pool
         if pool is None or pool.owner_kind == names.DEPLOYMENT:
             return 0.0
-        if not resolution.direct:
-            return await self._pools.keep(pool) if run.attached else 0.0
-        pods = self._context.cache.pods(pool.namespace, pool.hash)
-        plan = plan_direct(job, pods, run.lost_pods)
-        if plan.outcome is not None:
-            run.outcome = plan.outcome
-        elif plan.create:
-            if time.time() < self._pools.retry_at(pool):
-                return self._pools.retry_at(pool)
-            await self._pools.create_direct(pool, list(job.spec["command"]))
-            return self._pools.retry_at(pool)
-        return 0.0
-
-    # observing
-
-    def _resolve(self, job: CustomResource, run: Run) -> Resolution:
-        cache = self._context.cache
-
-        def find(name: str) -> CustomResource | None:
-            found = cache.named(names.DEPLOYMENT, job.namespace, name)
-            return found if found is not None and not found.deleting else None
-
-        known = run.resolution
-        deployment = find(known.deployment) if known and known.deployment else None
-        mark = (
-            job.generation,
-            deployment.uid if deployment else None,
-            deployment.generation if deployment else None,
-        )
-        if known is None or run.resolved_for != mark:
-            run.resolution = known = resolve(job, find, self._context.settings)
-            deployment = find(known.deployment) if known.deployment else None
-            run.resolved_for = (
-                job.generation,
-                deployment.uid if deployment else None,
-                deployment.generation if deployment else None,
-            )
-        return known
-
-    def _problem(self, job: CustomResource, run: Run, resolution: Resolution) -> Problem | None:
-        problem = resolution.problem
-        if problem is None:
-            owner = id_owner(self._context.cache.jobs_with_id(job.namespace, resolution.job_id))
-            if owner is not None and owner.uid != job.uid:
-                problem = Problem(
-                    Reason.ID_IN_USE, f"{owner.full_name} of {job.namespace} has this spec.id"
-                )
-        if problem is None:
-            return run.problem
-        if run.problem is None or run.problem.reason != problem.reason:
-            run.problem, run.problem_since = problem, time.time()
-        return problem
-
-    def _workers(self, resolution: Resolution) -> tuple[Trouble | None, int]:
-        pool = resolution.pool
-        if pool is None:
-            return None, 0
         if resolution.direct:
-            pods = self._context.cache.pods(pool.namespace, pool.hash)
-            running = sum(pod.alive and pod.started > 0 for pod in pods)
-            return (None if running else self._pools.trouble(pool)), running
-        return self._pools.trouble(pool), len(self._pools.view(pool).connected)
-
-    def _outcome(self, run: Run, view: JobView | None) -> Outcome | None:
-        return outcome_of(view) or run.outcome
-
-    # telling
-
-    async def _tell_status(self, job: CustomResource, run: Run) -> float:
-        resolution = run.resolution
-        known = self._context.cache.get(job.uid)
-        if known is None or resolution is None or known.finished:
+            return await self._keep_direct(job, run, resolution)
+        if not run.attached:
             return 0.0
-        job = known
-        view = self._context.dispatcher.job(job.uid) if run.attached else None
-        trouble, workers = self._workers(resolution)
-        outcome = self._outcome(run, view)
-        problem = run.problem or resolution.problem
-        if problem is None and view is not None and view.problem is not None:
-            problem = Problem(
-                Reason.of(view.problem[0], Reason.STORAGE_UNAVAILABLE), view.problem[1]
-            )
-        facts = JobFacts(
-            job=job,
-            resolution=resolution,
-            view=view,
-            outcome=outcome,
-            problem=problem,
-            trouble=trouble,
-            workers=workers,
-            working=bool(workers if resolution.direct else view is not None and view.claimed),
-            accepted=run.accepted,
-            now=time.time(),
-        )
-        wake = await self._writer.write(job, job_status(facts), accepted=run.accepted)
-        if outcome is not None and not wake:
-            self._say(job, run, outcome.reason, outcome.message)
-            self.finished += 1
-            await self._close(self._context.cache.get(job.uid) or job)
-        elif problem is not None:
-            self._say(job, run, problem.reason, problem.message)
-        elif trouble is not None and not workers:
-            self._say(job, run, trouble.reason, trouble.message)
-        if workers != run.ready:
-            run.ready = workers
-            self._demand(resolution)
-        return wake
+        sizes = set(view.sizes if view is not None else ())
+        there = {pod.pool for pod in self._context.cache.pods_of(job.uid)}
+        sizes |= {n for n, one in enumerate(resolution.pools, start=1) if one.hash in there}
+        return earliest(*[await self._pools.keep(one) for one in resolution.in_use(sizes)])
 
-    def _say(self, job: CustomResource, run: Run, reason: Reason, message: str) -> None:
-        if reason not in run.told:
-            run.told.add(reason)
-            self._tell(job, reason, message)
+    async def _keep_direct(self, job: CustomResource, run: Run, resolution: Resolution) -> float:
+        pods = self._context.cache.pods_of(job.uid)
+        counted = [pod for pod in pods if pod.uid not in run.paused_pods]
+        plan = plan_direct(job, counted, run.lost_pods, time.time())
+        run.outcome = plan.outcome or run.outcome
+        for uid in plan.delete:
+            run.paused_pods.add(uid)
+            await self._pools.delete(uid)
+        if not plan.create:
+            return plan.wake_at
+        pool = resolution.sized(plan.create)
+        if time.time() >= self._pools.retry_at(pool):
+            await self._pools.create_direct(
+                pool, list(job.spec["command"]), seconds=job.spec.get("taskTimeoutSeconds")
+            )
+        return self._pools.retry_at(pool)
 
     # ending
 
@@ -387,22 +335,18 @@ class JobKeeper:
         if run.resolution is not None:
             self._demand(run.resolution)
 
+    def _demand_changed(self, run: Run, resolution: Resolution) -> None:
+        """Tell the owner of the pools when workers came or went, or larger ones are wanted."""
+        there = sum(crew.connected for crew in run.crews)
+        demand = (there, *((crew.size, crew.wanted) for crew in run.crews if crew.size > 1))
+        if demand != (run.demand or (0,)):
+            run.demand = demand
+            self._demand(resolution)
+
     def _demand(self, resolution: Resolution) -> None:
         pool = resolution.pool
         if pool is not None and pool.owner_kind == names.DEPLOYMENT:
             self._on_pool(pool.owner_kind, pool.owner_uid)
-
-
-def id_owner(jobs: Iterable[CustomResource]) -> CustomResource | None:
-    """Which of the jobs with one id has it: the oldest; of two of one second, who began first."""
-    rivals = [
-        job
-        for job in jobs
-        if not any(c.get("reason") == Reason.ID_IN_USE for c in job.status.get("conditions") or ())
-    ]
-    return min(
-        rivals, key=lambda job: (job.created, job.status.get("startTime") or "later"), default=None
-    )
 
 
 def _is_direct(job: CustomResource, resolution: Resolution | None) -> bool:

@@ -9,6 +9,7 @@ from shoal.dispatch import CodeRef, Inputs, JobSpec
 
 from . import names
 from .cache import CustomResource
+from .quantities import whole
 from .resolve import JobPlace, Resolution
 
 
@@ -22,7 +23,9 @@ def dispatch_spec(job: CustomResource, resolution: Resolution, cluster: str) -> 
     if storage is None:
         raise ValueError(f"{job.full_name} has no bucket")
     place = JobPlace.of(storage, cluster, job.namespace, resolution.job_id)
-    allowed = job.spec.get("maxDisruptions")
+    spec = job.spec
+    allowed, timeout = spec.get("maxDisruptions"), spec.get("taskTimeoutSeconds")
+    backoff = spec.get("backoffSeconds")
     return JobSpec(
         id=job.uid,
         uid=job.uid,
@@ -32,11 +35,17 @@ def dispatch_spec(job: CustomResource, resolution: Resolution, cluster: str) -> 
         kind=_kind(job),
         total=resolution.total,
         parallelism=resolution.parallelism,
-        max_attempts=int(job.spec.get("maxAttempts") or 1),
+        max_attempts=int(spec.get("maxAttempts") or 1),
         max_disruptions=5 if allowed is None else int(allowed),
-        inputs=_inputs(job.spec, place),
+        inputs=_inputs(spec, place),
         inline=_inline(job),
         code=_code(resolution, place),
+        backoff=1.0 if backoff is None else float(backoff),
+        timeout=float(timeout) if timeout else None,
+        more_memory=bool(spec.get("retryWithMoreMemory")),
+        memory=whole(resolution.template.memory),
+        speculation=bool(spec.get("speculation")),
+        suspended=job.suspended,
     )
 
 

@@ -38,6 +38,8 @@ class PodFact:
     """The scheduler's words when it finds no node, else empty."""
     exit_code: int | None = None
     exit_reason: str = ""
+    finished: float = 0.0
+    """When it ended."""
     termination_message: str = ""
     disrupted: str = ""
     """Reason of the condition DisruptionTarget, else empty."""
@@ -91,6 +93,7 @@ def pod_fact(body: Mapping[str, Any]) -> PodFact:
         unschedulable=unschedulable,
         exit_code=ended.get("exitCode"),
         exit_reason=ended.get("reason") or "",
+        finished=seconds(ended.get("finishedAt")),
         termination_message=ended.get("message") or "",
         disrupted=disruption.get("reason") or "" if disruption.get("status") == "True" else "",
         deleting=bool(meta.get("deletionTimestamp")),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from .cache import CustomResource
+from .crews import Crew
 from .observe import PodFact
 from .pools import Pool
 from .reasons import Reason
@@ -48,6 +49,21 @@ class SetParallelism:
     """Tell the dispatcher how many workers the job may have now."""
 
     workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetSuspended:
+    """Have the dispatcher hold the job back, or let it go on."""
+
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Fail the tasks that wait for workers of a size which can't be had."""
+
+    size: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +104,9 @@ class Retire:
 
 
 Action = TypeVar("Action")
-JobAction = EnsureDeployment | AttachJob | SetParallelism | FinishJob | DetachJob
+JobAction = (
+    EnsureDeployment | AttachJob | SetParallelism | SetSuspended | GiveUp | FinishJob | DetachJob
+)
 PoolAction = CreatePods | DeletePod | Retire
 
 
@@ -106,19 +124,22 @@ class JobState:
 
     job: CustomResource
     resolution: Resolution
+    untouched: bool
+    """No dispatcher can have worked on it."""
     attached: bool
     ended: bool
     """The ledger (or the direct Pod) says that it is over."""
     parallelism: int
     """As the dispatcher knows it."""
+    held: bool
+    """Whether the dispatcher holds it back."""
     problem: Problem | None
     """What stands in the way, the resolution's own problem included."""
     problem_since: float
-    trouble: Trouble | None
-    workers: int
-    """Connected workers of its pool."""
+    crews: tuple[Crew, ...]
+    """Its workers, the usual ones first."""
     accepted: float
-    """When the operator took it."""
+    """When the operator took it, or let it go on."""
     now: float
 
 
@@ -132,32 +153,81 @@ def plan_job(state: JobState) -> Plan[JobAction]:
     job, resolution, now = state.job, state.resolution, state.now
     if job.finished or job.deleting or state.ended:
         return Plan((DetachJob(),)) if state.attached and not state.ended else Plan()
-    deadline = _deadline(state)
     if job.spec.get("cancel"):
         return Plan((FinishJob(Reason.CANCELLED, "cancelled by spec.cancel"),))
-    if deadline and now >= deadline:
-        seconds = job.spec["activeDeadlineSeconds"]
-        return Plan((FinishJob(Reason.DEADLINE_EXCEEDED, f"not done within {seconds} s"),))
-    if state.problem is not None:
-        fatal_at = state.problem_since + state.problem.patience
-        if now >= fatal_at:
-            return Plan((FinishJob(state.problem.reason, state.problem.message),))
-        if resolution.problem is not None:
-            return Plan((), earliest(deadline, fatal_at))
-        deadline = earliest(deadline, fatal_at)
-    trouble = state.trouble
-    if trouble is not None and trouble.fatal_at is not None and not state.workers:
-        if now >= trouble.fatal_at:
-            return Plan((FinishJob(trouble.reason, trouble.message),))
-        deadline = earliest(deadline, trouble.fatal_at)
+    if job.suspended:
+        return _plan_suspended(state)
+    clocks = _clocks(state)
+    over = [action for at, action in clocks if now >= at]
+    wake_at = earliest(*(at for at, _ in clocks if now < at))
+    ends = [action for action in over if isinstance(action, FinishJob)]
+    if ends:
+        return Plan((ends[0],))
+    if resolution.problem is not None:
+        return Plan((), wake_at)
+    return Plan((*_steps(state), *over), wake_at)
+
+
+def _clocks(state: JobState) -> list[tuple[float, FinishJob | GiveUp]]:
+    """What is to happen at which time unless something changes."""
+    resolution = state.resolution
+    clocks: list[tuple[float, FinishJob | GiveUp]] = []
+    seconds = state.job.spec.get("activeDeadlineSeconds")
+    if seconds:
+        late = FinishJob(Reason.DEADLINE_EXCEEDED, f"not done within {seconds} s")
+        clocks.append((state.accepted + float(seconds), late))
+    if (problem := state.problem) is not None:
+        fatal_at = state.problem_since + problem.patience
+        clocks.append((fatal_at, FinishJob(problem.reason, problem.message)))
+    for crew in state.crews:
+        trouble, fatal = crew.trouble, crew.ends_at(resolution.start_deadline)
+        if trouble is None or fatal is None:
+            continue
+        words = _no_room(crew, trouble, resolution.start_deadline)
+        if crew.size > 1 and not resolution.direct:
+            clocks.append((fatal, GiveUp(crew.size, words)))
+        else:
+            clocks.append((fatal, FinishJob(trouble.reason, words)))
+    return clocks
+
+
+def _plan_suspended(state: JobState) -> Plan[JobAction]:
+    """A job that pauses fails for nothing: no clock runs, and what stands in its way can wait.
+
+    One that no dispatcher has worked on stays out of it, so that nothing of it is touched.
+    """
+    out = not state.attached and (state.untouched or state.problem is not None)
+    return Plan() if out else Plan(tuple(_steps(state)))
+
+
+def _steps(state: JobState) -> list[JobAction]:
+    """What brings the job into the dispatcher, and the dispatcher up to date."""
+    resolution = state.resolution
     actions: list[JobAction] = []
-    if resolution.inline is not None and resolution.pool is None:
+    if resolution.inline is not None and not resolution.pools:
         actions.append(EnsureDeployment(resolution.deployment, resolution.inline))
-    if not resolution.direct and not state.attached:
-        actions.append(AttachJob())
-    elif state.attached and state.parallelism != resolution.parallelism:
+    if resolution.direct:
+        return actions
+    if not state.attached:
+        return [*actions, AttachJob()]
+    if state.held != state.job.suspended:
+        actions.append(SetSuspended(state.job.suspended))
+    if state.parallelism != resolution.parallelism:
         actions.append(SetParallelism(resolution.parallelism))
-    return Plan(tuple(actions), deadline)
+    return actions
+
+
+def _no_room(crew: Crew, trouble: Trouble, patience: float) -> str:
+    """Why a worker is waited for no more: the trouble's own words and the remedy."""
+    words = trouble.message
+    if trouble.fatal_at is None:
+        words = (
+            f"no worker could start within {patience:g} s: {words}; ask for less in "
+            "spec.resources, make room, or set a longer spec.startDeadlineSeconds"
+        )
+    if crew.size == 1:
+        return words
+    return f"attempt {crew.size} needs a worker with {crew.memory} of memory: {words}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +246,24 @@ class PoolState:
     up_since: float
     """When this operator began to listen for workers."""
 
+    def stale(self, settings: Settings) -> list[PodFact]:
+        """Its Pods that have been silent for too long."""
+        return [
+            pod
+            for pod in self.pods
+            if is_stale(pod, self.connected, settings, now=self.now, up_since=self.up_since)
+        ]
+
+    def alive(self, settings: Settings) -> list[PodFact]:
+        """Its Pods that count as workers, be they on their way."""
+        gone = {pod.uid for pod in self.stale(settings)}
+        return [pod for pod in self.pods if pod.alive and pod.uid not in gone]
+
+    def missing(self, settings: Settings) -> int:
+        """How many Pods are to be created; below zero: how many are too many."""
+        target = min(max(self.pool.min_workers, self.wanted), self.pool.max_workers)
+        return target - len(self.alive(settings))
+
 
 def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
     """Plan a pool's Pods: min(max(minWorkers, wanted), maxWorkers) of them.
@@ -185,16 +273,8 @@ def plan_pool(state: PoolState, settings: Settings) -> Plan[PoolAction]:
     """
     pool, now = state.pool, state.now
     ended = [pod for pod in state.pods if pod.ended and not pod.deleting]
-    stale = [
-        pod
-        for pod in state.pods
-        if is_stale(pod, state.connected, settings, now=now, up_since=state.up_since)
-    ]
-    gone = {pod.uid for pod in stale}
-    alive = [pod for pod in state.pods if pod.alive and pod.uid not in gone]
-    target = min(max(pool.min_workers, state.wanted), pool.max_workers)
-    actions: list[PoolAction] = [DeletePod(pod.uid) for pod in [*ended, *stale]]
-    missing = target - len(alive)
+    alive, missing = state.alive(settings), state.missing(settings)
+    actions: list[PoolAction] = [DeletePod(pod.uid) for pod in [*ended, *state.stale(settings)]]
     wake_at = _contact_deadline(alive, state, settings)
     if missing > 0:
         if now >= state.history.retry_at:
@@ -232,8 +312,3 @@ def _contact_deadline(alive: list[PodFact], state: PoolState, settings: Settings
         if pod.started and pod.uid not in state.connected
     ]
     return min(silent, default=0.0)
-
-
-def _deadline(state: JobState) -> float:
-    seconds = state.job.spec.get("activeDeadlineSeconds")
-    return state.accepted + float(seconds) if seconds else 0.0

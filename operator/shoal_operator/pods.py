@@ -66,9 +66,17 @@ def worker_pod(
     return pod
 
 
-def direct_pod(pool: Pool, name: str, argv: Sequence[str], *, settings: Settings) -> dict[str, Any]:
-    """A Pod that runs a command itself: no worker, no bucket; its exit code is the result."""
-    return _pod(pool, name, list(argv), _variables(pool.template.variables), settings)
+def direct_pod(
+    pool: Pool, name: str, argv: Sequence[str], *, seconds: int | None, settings: Settings
+) -> dict[str, Any]:
+    """A Pod that runs a command itself: no worker, no bucket; its exit code is the result.
+
+    The kubelet ends it after `seconds`, those in which it gets its image included.
+    """
+    pod = _pod(pool, name, list(argv), _variables(pool.template.variables), settings)
+    if seconds:
+        pod["spec"]["activeDeadlineSeconds"] = seconds
+    return pod
 
 
 def _pod(

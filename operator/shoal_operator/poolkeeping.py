@@ -19,12 +19,13 @@ from shoal.kube import PODS
 
 from .cache import Cache
 from .context import Context
+from .endings import end_of
 from .observe import PodFact, pod_fact
 from .plan import CreatePods, DeletePod, PoolState, Retire, plan_pool
 from .pods import direct_pod, pod_name, worker_pod
 from .pools import Pool
 from .reasons import Reason
-from .trouble import History, Trouble, end_of, is_stale, no_contact, pool_trouble
+from .trouble import History, Trouble, is_stale, no_contact, pool_trouble
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ class PoolKeeper:
             now=now,
             up_since=context.up_since,
         )
+        if state.missing(context.settings) <= 0:
+            memory.history = replace(memory.history, refused=None)
         plan = plan_pool(state, context.settings)
         for action in plan.actions:
             match action:
@@ -149,12 +152,12 @@ class PoolKeeper:
             if pod.ended and not pod.deleting:
                 await self.delete(pod.uid)
 
-    async def create_direct(self, pool: Pool, argv: list[str]) -> None:
-        """Create a Pod that runs a command itself."""
+    async def create_direct(self, pool: Pool, argv: list[str], *, seconds: int | None) -> None:
+        """Create a Pod that runs a command itself, for at most so many seconds."""
         memory = self._remember(pool)
         self._number += 1
         name = pod_name(pool, self._context.epoch, self._number)
-        body = direct_pod(pool, name, argv, settings=self._context.settings)
+        body = direct_pod(pool, name, argv, seconds=seconds, settings=self._context.settings)
         await self._post(pool, memory, body)
 
     def retry_at(self, pool: Pool) -> float:
@@ -188,7 +191,12 @@ class PoolKeeper:
         memory.counted &= present
         history = memory.history
         if view.connected:
-            history = History()
+            # what the API server refuses it refuses still, until a create goes well
+            refused = history.refused
+            if refused is not None and refused.reason is Reason.WORKER_NO_CONTACT:
+                refused = None
+            retry_at = history.retry_at if refused is not None else 0.0
+            history = History(refused=refused, retry_at=retry_at)
         for pod in pods:
             if pod.uid in memory.contacted or pod.uid in memory.counted or pod.deleting:
                 continue
@@ -199,18 +207,14 @@ class PoolKeeper:
                 memory.counted.add(pod.uid)
                 silent = no_contact(pod, context.settings, now)
                 history = replace(history, refused=silent, retry_at=now + 6 * REFUSED_PAUSE)
-            elif pod.ended and pod.exit_code != 0:
+            elif pod.ended and pod.exit_code != 0 and not pod.disrupted:
                 memory.counted.add(pod.uid)
                 count = history.early_ends + 1
                 pause = min(30.0, 0.5 * 2.0**count)
                 history = replace(
                     history, early_ends=count, last_end=end_of(pod), retry_at=now + pause
                 )
-        if idle:
-            history = History()
-        elif history.refused is not None and now >= history.retry_at:
-            history = replace(history, refused=None)
-        memory.history = history
+        memory.history = History() if idle else history
 
     async def _create(self, pool: Pool, memory: _Memory, count: int) -> None:
         bodies = []

@@ -15,11 +15,14 @@ class Reason(StrEnum):
     RUNNING = "Running"
     COMPLETE = "Complete"
     WORKERS_READY = "WorkersReady"
+    RESUMED = "Resumed"
     # what can be waited for
     PENDING = "Pending"
+    SUSPENDED = "Suspended"
+    PARALLELISM_CAPPED = "ParallelismCapped"
+    # what can be waited for until startDeadlineSeconds
     UNSCHEDULABLE = "Unschedulable"
     QUOTA_EXCEEDED = "QuotaExceeded"
-    PARALLELISM_CAPPED = "ParallelismCapped"
     # what ends a job
     TASK_FAILED = "TaskFailed"
     COMMAND_FAILED = "CommandFailed"
@@ -57,5 +60,7 @@ QUIET = frozenset(
         Reason.RUNNING,
         Reason.WORKERS_READY,
         Reason.CANCELLED,
+        Reason.SUSPENDED,
+        Reason.RESUMED,
     }
 )

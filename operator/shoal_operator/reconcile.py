@@ -19,6 +19,7 @@ from .cache import CustomResource
 from .context import Context
 from .deployments import DeploymentKeeper
 from .discovery import namespaces
+from .endings import ending
 from .jobs import JobKeeper
 from .observe import PodFact, pod_fact
 from .poolkeeping import PoolKeeper
@@ -26,7 +27,6 @@ from .pools import Pool, pool_key
 from .queueing import DirtyQueue
 from .reasons import QUIET, Reason
 from .statuswriting import StatusWriter
-from .trouble import gone_reason
 
 logger = logging.getLogger(__name__)
 
@@ -147,8 +147,8 @@ class Reconciler:
             return
         if fact.alive:
             self._gone(fact, None)
-        if not fact.ended:
-            self.jobs.lost_pod(fact.owner_uid)
+        if not fact.ended or fact.deleting:
+            self.jobs.lost_pod(fact.owner_uid, uid)
         self._mark_owner(fact)
 
     async def authenticate(self, headers: Mapping[str, str]) -> WorkerIdentity:
@@ -250,15 +250,9 @@ class Reconciler:
     # who is concerned
 
     def _gone(self, fact: PodFact, last: PodFact | None) -> None:
-        running = running_task(last.termination_message if last is not None else "")
-        reason = gone_reason(last)
-        died = last is not None and last.exit_code not in (None, 0)
+        end = ending(last)
         self._context.dispatcher.worker_gone(
-            fact.uid,
-            reason,
-            running=running,
-            unknown=died and running is None,
-            cause="oom" if reason == "oom" else "disruption",
+            fact.uid, end.why, running=end.running, unknown=end.unknown, cause=end.cause
         )
 
     def _mark_owner(self, fact: PodFact) -> None:
@@ -276,8 +270,8 @@ class Reconciler:
     def _mark_jobs(self, namespace: str, pool_hash: str) -> None:
         """Mark the jobs of a pool."""
         for uid, run in list(self.jobs.runs.items()):
-            pool = run.resolution.pool if run.resolution else None
-            if pool is not None and pool.hash == pool_hash and pool.namespace == namespace:
+            pools = run.resolution.pools if run.resolution else ()
+            if any(pool.hash == pool_hash and pool.namespace == namespace for pool in pools):
                 self.queue.mark((names.JOB, uid))
 
     def _mark_waiting(self, namespace: str, deployment: str) -> None:
@@ -290,10 +284,13 @@ class Reconciler:
                 self.queue.mark((names.JOB, uid))
 
     def _pools_in_use(self, deployment_uid: str) -> Iterator[Pool]:
-        for run in self.jobs.runs.values():
-            pool = run.resolution.pool if run.resolution else None
-            if pool is not None and pool.owner_uid == deployment_uid:
-                yield pool
+        for uid, run in self.jobs.runs.items():
+            resolution = run.resolution
+            pool = resolution.pool if resolution else None
+            if resolution is None or pool is None or pool.owner_uid != deployment_uid:
+                continue
+            view = self._context.dispatcher.job(uid) if len(resolution.pools) > 1 else None
+            yield from resolution.in_use(view.sizes if view else ())
 
     def _namespaces(self) -> tuple[str | None, ...]:
         return self._context.settings.watch_namespaces or (None,)
@@ -301,11 +298,3 @@ class Reconciler:
 
 def _queue_kind(kind: str) -> str:
     return names.DEPLOYMENT if kind == names.DEPLOYMENT else names.JOB
-
-
-def running_task(note: str) -> tuple[str, int] | None:
-    """Job and task in a worker's termination message ("<job> <task> <attempt>"), if it has them."""
-    words = note.split()
-    if len(words) == 3 and words[1].isascii() and words[1].isdigit():
-        return words[0], int(words[1])
-    return None

@@ -7,14 +7,14 @@ named here as a Problem: the rest of the operator works with a Resolution and ne
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import names
 from .cache import CustomResource
-from .pools import Pool, Template, digest, template
+from .pools import Pool, Template, digest, sized, template
 from .reasons import Reason
 from .settings import Settings
 
@@ -90,12 +90,28 @@ class Resolution:
     """Name of its Deployment; empty when its Pods are its own."""
     inline: Mapping[str, Any] | None
     """Spec of the Deployment that the operator makes for it, else None."""
-    pool: Pool | None
-    """None until the Deployment exists."""
+    pools: tuple[Pool, ...]
+    """Its workers' pools by size, first the usual one, then with 2, 3, ... times the memory for
+    further attempts; empty until the Deployment exists."""
     code: Mapping[str, Any] | None
     direct: bool
     """The Pod runs the command itself: no bucket, no worker."""
+    start_deadline: float
+    """Seconds that it may have no worker for want of room."""
     problem: Problem | None
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool of its first attempts; None until the Deployment exists."""
+        return self.pools[0] if self.pools else None
+
+    def sized(self, size: int) -> Pool:
+        """The pool whose workers have `size` times the memory; only with `pools`."""
+        return self.pools[size - 1]
+
+    def in_use(self, sizes: Collection[int]) -> tuple[Pool, ...]:
+        """The usual pool, and those of `sizes`."""
+        return tuple(p for n, p in enumerate(self.pools, start=1) if n == 1 or n in sizes)
 
 
 def resolve(
@@ -139,9 +155,10 @@ def resolve(
         template=made,
         deployment=name,
         inline=inline,
-        pool=_pool(job, made, deployment, parallelism, settings, private=private),
+        pools=_pools(job, _pool(job, made, deployment, parallelism, settings, private=private)),
         code=content.get("code"),
         direct=direct,
+        start_deadline=float(spec.get("startDeadlineSeconds") or settings.start_deadline_seconds),
         problem=problem,
     )
 
@@ -187,6 +204,13 @@ def _pool(
             idle_seconds=30.0,
         )
     return deployment_pool(deployment, settings, made) if deployment else None
+
+
+def _pools(job: CustomResource, pool: Pool | None) -> tuple[Pool, ...]:
+    if pool is None:
+        return ()
+    most = int(job.spec.get("maxAttempts") or 1) if job.spec.get("retryWithMoreMemory") else 1
+    return tuple(sized(pool, size) for size in range(1, most + 1))
 
 
 def _with_python(chosen: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:

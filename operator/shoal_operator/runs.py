@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .crews import Crew
 from .reasons import Reason
 from .resolve import Problem, Resolution
 from .status import Outcome
@@ -23,10 +24,20 @@ class Run:
     resolution: Resolution | None = None
     resolved_for: tuple[object, ...] = ()
     parallelism: int = 0
+    """As the dispatcher was told."""
+    held: bool = False
+    """Whether the dispatcher was told to hand out nothing."""
+    suspended: bool = False
+    """As the spec said when it was last looked at."""
     problem: Problem | None = None
     problem_since: float = 0.0
     outcome: Outcome | None = None
     finishing: tuple[Reason, str, float] | None = None
     told: set[str] = field(default_factory=set)
     lost_pods: int = 0
-    ready: int = 0
+    paused_pods: set[str] = field(default_factory=set)
+    """Pods of a direct command that were deleted because it is suspended."""
+    crews: tuple[Crew, ...] = ()
+    """Its workers when they were last looked at."""
+    demand: tuple[object, ...] = ()
+    """What the owner of its pools was last told of them."""

@@ -19,6 +19,7 @@ from shoal.worker import records
 
 from . import names
 from .cache import CustomResource
+from .crews import Crew, connected, first_trouble, missing_workers
 from .observe import seconds
 from .reasons import Reason
 from .resolve import Problem, Resolution
@@ -28,6 +29,8 @@ RESULT_SIZE = 4096
 TRACEBACK_SIZE = 4096
 
 Conditions = list[dict[str, Any]]
+Sign = tuple[str, bool, Reason, str]
+"""A condition before it has a time: type, whether it holds, reason, message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,18 @@ class JobFacts:
     view: JobView | None
     outcome: Outcome | None
     problem: Problem | None
-    trouble: Trouble | None
-    workers: int
-    """Connected workers of its pool (of a direct command: Pods that run)."""
+    crews: tuple[Crew, ...]
+    """Its workers (of a direct command: its Pod)."""
     working: bool
     """Whether a worker has some of it in hand."""
     accepted: float
+    """When the operator took it, or let it go on."""
     now: float
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is suspended, and has not ended."""
+        return self.job.suspended and self.outcome is None
 
 
 def outcome_of(view: JobView | None) -> Outcome | None:
@@ -84,15 +92,15 @@ def job_status(facts: JobFacts) -> dict[str, Any]:
     outcome = facts.outcome
     if resolution.direct and outcome is not None:
         succeeded, failed = (
-            (1, 0) if outcome.phase == "Complete" else (0, int(outcome.exit_code is not None))
+            (1, 0)
+            if outcome.phase == "Complete"
+            else (0, int(outcome.reason is Reason.COMMAND_FAILED))
         )
     running = outcome is None and (facts.working or succeeded + failed > 0)
-    start = old.get("startTime") or timestamp(facts.accepted)
     status: dict[str, Any] = {
         "observedGeneration": job.generation,
-        "phase": outcome.phase if outcome else "Running" if running else "Pending",
+        "phase": _phase(facts, running=running),
         "id": resolution.job_id,
-        "startTime": start,
         "total": resolution.total,
         "succeeded": succeeded,
         "failed": failed,
@@ -100,6 +108,8 @@ def job_status(facts: JobFacts) -> dict[str, Any]:
         "workers": _workers(facts),
         "conditions": _conditions(facts, running=running),
     }
+    if start := _start(facts):
+        status["startTime"] = start
     if resolution.deployment:
         status["deploymentName"] = resolution.deployment
     if resolution.storage is not None:
@@ -124,12 +134,30 @@ def job_status(facts: JobFacts) -> dict[str, Any]:
     return status
 
 
-def _workers(facts: JobFacts) -> dict[str, int]:
+def _phase(facts: JobFacts, *, running: bool) -> str:
     if facts.outcome is not None:
+        return facts.outcome.phase
+    if facts.paused:
+        return "Suspended"
+    return "Running" if running else "Pending"
+
+
+def _start(facts: JobFacts) -> str:
+    """When it began; as with batch/v1, anew when it goes on after a pause, and not before then."""
+    known = facts.job.status.get("startTime") or ""
+    if facts.paused:
+        return known
+    if facts.job.says("Suspended") and facts.outcome is None:
+        return timestamp(facts.accepted)
+    return known or timestamp(facts.accepted)
+
+
+def _workers(facts: JobFacts) -> dict[str, int]:
+    if facts.outcome is not None or facts.paused:
         return {"ready": 0, "wanted": 0}
     view = facts.view
     wanted = view.wanted_workers if view is not None else facts.resolution.parallelism
-    return {"ready": min(facts.workers, wanted), "wanted": wanted}
+    return {"ready": min(connected(facts.crews), wanted), "wanted": wanted}
 
 
 def _result(facts: JobFacts, outcome: Outcome) -> dict[str, Any]:
@@ -181,37 +209,17 @@ def error_of(parts: Sequence[Any]) -> dict[str, str]:
 
 
 def _conditions(facts: JobFacts, *, running: bool) -> Conditions:
-    outcome, resolution = facts.outcome, facts.resolution
-    made: list[tuple[str, bool, Reason, str]] = []
-    if outcome is not None:
-        good = outcome.phase == "Complete"
-        made.append(("Complete" if good else "Failed", True, outcome.reason, outcome.message))
-        made.append(("Finished", True, outcome.reason, outcome.message))
-        made.append(("Running", False, outcome.reason, outcome.message))
-    else:
-        held = facts.problem
-        if running:
-            made.append(("Running", True, Reason.RUNNING, "workers have tasks in hand"))
-        elif held is not None:
-            made.append(("Running", False, held.reason, held.message))
-        else:
-            made.append(("Running", False, Reason.PENDING, "waits for a worker"))
-        if facts.workers:
-            made.append(("WorkersReady", True, Reason.WORKERS_READY, "workers are connected"))
-        elif facts.trouble is not None:
-            made.append(("WorkersReady", False, facts.trouble.reason, facts.trouble.message))
-        else:
-            made.append(("WorkersReady", False, Reason.PENDING, "no worker is connected yet"))
-    if resolution.capped:
+    outcome, old = facts.outcome, facts.job.status.get("conditions") or []
+    made = _at_the_end(outcome) if outcome is not None else _on_the_way(facts, running=running)
+    if facts.resolution.capped:
         made.append(
             (
                 "ParallelismCapped",
                 True,
                 Reason.PARALLELISM_CAPPED,
-                f"at most {resolution.parallelism} workers: the chart's maxParallelism",
+                f"at most {facts.resolution.parallelism} workers: the chart's maxParallelism",
             )
         )
-    old = facts.job.status.get("conditions") or []
     if outcome is not None and outcome.phase != "Complete":
         kept = [c for c in old if c["type"] == "WorkersReady" and c["status"] == "False"]
     else:
@@ -219,9 +227,49 @@ def _conditions(facts: JobFacts, *, running: bool) -> Conditions:
     return merge_conditions(old, made, generation=facts.job.generation, now=facts.now) + kept
 
 
+def _at_the_end(outcome: Outcome) -> list[Sign]:
+    made: list[Sign] = []
+    good = outcome.phase == "Complete"
+    made.append(("Complete" if good else "Failed", True, outcome.reason, outcome.message))
+    made.append(("Finished", True, outcome.reason, outcome.message))
+    made.append(("Running", False, outcome.reason, outcome.message))
+    return made
+
+
+def _on_the_way(facts: JobFacts, *, running: bool) -> list[Sign]:
+    made: list[Sign] = []
+    known = {condition["type"] for condition in facts.job.status.get("conditions") or ()}
+    held, trouble = facts.problem, first_trouble(facts.crews)
+    if facts.paused:
+        pause = "spec.suspend is true: set it to false to let it go on"
+        made.append(("Running", False, Reason.SUSPENDED, pause))
+        made.append(("WorkersReady", False, Reason.SUSPENDED, "it asks for no workers"))
+        made.append(("Suspended", True, Reason.SUSPENDED, pause))
+        return made
+    if running:
+        made.append(("Running", True, Reason.RUNNING, "workers have tasks in hand"))
+    elif held is not None:
+        made.append(("Running", False, held.reason, held.message))
+    else:
+        made.append(("Running", False, Reason.PENDING, "waits for a worker"))
+    if connected(facts.crews):
+        made.append(("WorkersReady", True, Reason.WORKERS_READY, "workers are connected"))
+    elif trouble is not None:
+        made.append(("WorkersReady", False, trouble.reason, trouble.message))
+    else:
+        made.append(("WorkersReady", False, Reason.PENDING, "no worker is connected yet"))
+    if (missing := missing_workers(facts.crews)) is not None:
+        made.append(("WorkersMissing", True, missing.reason, missing.message))
+    elif "WorkersMissing" in known:
+        made.append(("WorkersMissing", False, Reason.WORKERS_READY, "no worker is missing"))
+    if "Suspended" in known:
+        made.append(("Suspended", False, Reason.RESUMED, "it went on after a pause"))
+    return made
+
+
 def merge_conditions(
     old: Sequence[Mapping[str, Any]],
-    made: Sequence[tuple[str, bool, Reason, str]],
+    made: Sequence[Sign],
     *,
     generation: int,
     now: float,

@@ -1,8 +1,8 @@
 """Why a pool has no workers: images, scheduling, quota, silence. Pure.
 
 A pool's trouble is shown in the condition WorkersReady of every job that waits for it. It ends
-those jobs only where it cannot heal (`fatal_at`), and only while no worker is connected: a map with
-one worker goes on.
+those jobs at once where it cannot heal (`fatal_at`) and else after their start deadline, and only
+while no worker is connected: a map with one worker goes on and says how many are missing.
 """
 
 from __future__ import annotations
@@ -125,33 +125,3 @@ def is_stale(
         and pod.started > 0
         and now >= max(pod.started, up_since) + settings.contact_seconds
     )
-
-
-def end_of(pod: PodFact) -> str:
-    """How a Pod ended, for people."""
-    words = [f"Pod {pod.name}"]
-    if pod.exit_code is not None:
-        words.append(f"exited with {pod.exit_code}")
-    if pod.exit_reason and pod.exit_reason not in ("Error", "Completed"):
-        words.append(f"({pod.exit_reason})")
-    if pod.reason:
-        words.append(f"({pod.reason})")
-    text = " ".join(words)
-    message = pod.message or pod.termination_message
-    return f"{text}: {message.strip()[-500:]}" if message.strip() else text
-
-
-def gone_reason(pod: PodFact | None) -> str:
-    """The dispatcher's word for why a worker is gone: deleted, evicted, oom, exited, node_lost."""
-    if pod is None:
-        return "deleted"
-    if pod.exit_reason == "OOMKilled":
-        return "oom"
-    if pod.reason in ("NodeLost", "NodeShutdown", "Terminated") or pod.disrupted in (
-        "DeletionByTaintManager",
-        "DeletionByPodGC",
-    ):
-        return "node_lost"
-    if pod.reason in ("Evicted", "Preempting") or pod.disrupted:
-        return "evicted"
-    return "deleted" if pod.deleting else "exited"

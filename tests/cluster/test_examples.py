@@ -32,6 +32,7 @@ STATUSES: dict[str, dict[str, Any]] = {
     "calendar": {"exitCode": 0},
     "in-an-image": {"exitCode": 0},
     "medians": {"progress": "8/8", "succeeded": 8},
+    "hardy": {"progress": "2/2", "succeeded": 2},
     "on-steady": {"result": "UTC", "deploymentName": "steady"},
 }
 PRINTED = {

@@ -60,7 +60,8 @@ class Api:
         self, resource: Resource, name: str, body: Body, namespace: str | None = None, **_: Any
     ) -> Body:
         known = self._find(resource, name, namespace)
-        return self.add(resource.plural, {**known, "status": body.get("status") or {}})
+        status = merged(known.get("status") or {}, body.get("status") or {})
+        return self.add(resource.plural, {**known, "status": status})
 
     async def delete(
         self, resource: Resource, name: str, namespace: str | None = None, **_: Any
@@ -72,6 +73,17 @@ class Api:
             return self.objects[resource.plural, namespace or "", name]
         except KeyError:
             raise ApiError(404, "NotFound", f"no {resource.plural} {name}") from None
+
+
+def merged(old: Body, patch: Body) -> Body:
+    """What a JSON merge patch makes of an object."""
+    new = {key: value for key, value in old.items() if key not in patch}
+    for key, value in patch.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            new[key] = merged(old[key], value)
+        elif value is not None:
+            new[key] = value
+    return new
 
 
 class Listener(Dispatcher):

@@ -8,7 +8,7 @@ import pytest
 from parts import Make
 
 from shoal_operator.cache import Cache, CustomResource
-from shoal_operator.jobs import id_owner
+from shoal_operator.jobsight import id_owner
 
 
 def named(job: Make, name: str, created: str, status: dict[str, Any] | None = None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shoal_operator.crews import Crew
 from shoal_operator.plan import (
     AttachJob,
     CreatePods,
@@ -15,10 +16,12 @@ from shoal_operator.plan import (
     DetachJob,
     EnsureDeployment,
     FinishJob,
+    GiveUp,
     JobState,
     PoolState,
     Retire,
     SetParallelism,
+    SetSuspended,
     plan_job,
     plan_pool,
 )
@@ -175,13 +178,14 @@ def state(job: Make, settings: Settings) -> JobState:
     return JobState(
         job=made,
         resolution=resolve(made, lambda _: None, settings),
+        untouched=True,
         attached=False,
         ended=False,
         parallelism=1,
+        held=False,
         problem=None,
         problem_since=0.0,
-        trouble=None,
-        workers=0,
+        crews=(Crew(wanted=1),),
         accepted=NOW - 10,
         now=NOW,
     )
@@ -243,13 +247,107 @@ def test_a_problem_is_borne_for_its_patience(state: JobState, since: float, ends
         assert plan.wake_at == since + 30
 
 
-@pytest.mark.parametrize(
-    ("fatal_at", "workers", "ends"),
-    [(NOW, 0, True), (NOW + 1, 0, False), (None, 0, False), (NOW, 1, False)],
-)
-def test_a_pools_trouble_ends_a_job_only_when_it_can_not_heal(
-    state: JobState, fatal_at: float | None, workers: int, ends: bool
+@pytest.mark.parametrize(("fatal_at", "ends"), [(NOW, True), (0.0, True), (NOW + 1, False)])
+def test_a_trouble_that_can_not_heal_ends_a_job_without_workers(
+    state: JobState, fatal_at: float, ends: bool
 ) -> None:
     trouble = Trouble(Reason.IMAGE_PULL_FAILED, "no image", fatal_at)
-    plan = plan_job(replace(state, attached=True, trouble=trouble, workers=workers))
-    assert bool(plan.actions) is ends
+    crew = Crew(wanted=1, trouble=trouble, since=NOW - 1)
+    plan = plan_job(replace(state, attached=True, crews=(crew,)))
+    assert plan.actions == ((FinishJob(Reason.IMAGE_PULL_FAILED, "no image"),) if ends else ())
+    assert ends or plan.wake_at == fatal_at
+    at_work = plan_job(replace(state, attached=True, crews=(replace(crew, since=0.0),)))
+    assert at_work.actions == ()
+
+
+NO_ROOM = Trouble(Reason.UNSCHEDULABLE, "0/3 nodes are available")
+
+
+@pytest.mark.parametrize(("waits", "ends"), [(599.0, False), (600.0, True)])
+def test_room_is_waited_for_until_the_start_deadline(
+    state: JobState, job: Make, settings: Settings, waits: float, ends: bool
+) -> None:
+    made = job({"function": {"name": "f.f"}, "isolation": "job", "startDeadlineSeconds": 600})
+    crew = Crew(wanted=1, trouble=NO_ROOM, since=NOW - waits)
+    resolution = resolve(made, lambda _: None, settings)
+    plan = plan_job(replace(state, job=made, resolution=resolution, attached=True, crews=(crew,)))
+    if not ends:
+        assert (plan.actions, plan.wake_at) == ((), NOW + 1)
+        return
+    (action,) = plan.actions
+    assert isinstance(action, FinishJob)
+    assert action.reason is Reason.UNSCHEDULABLE
+    assert "within 600 s: 0/3 nodes are available; ask for less" in action.message
+
+
+def test_the_start_deadline_is_the_charts_unless_the_job_has_one(state: JobState) -> None:
+    crew = Crew(wanted=1, trouble=NO_ROOM, since=NOW)
+    assert plan_job(replace(state, attached=True, crews=(crew,))).wake_at == NOW + 3600
+
+
+@pytest.mark.parametrize(
+    ("trouble", "waits", "words"),
+    [
+        (NO_ROOM, 3600.0, "within 3600 s: 0/3 nodes are available"),
+        (Trouble(Reason.POD_REJECTED, "above the LimitRange", NOW), 0.5, "above the LimitRange"),
+    ],
+)
+def test_tasks_are_given_up_whose_larger_workers_can_not_be_had(
+    state: JobState, trouble: Trouble, waits: float, words: str
+) -> None:
+    usual = Crew(wanted=2, connected=2)
+    larger = Crew(size=2, memory="1Gi", wanted=1, trouble=trouble, since=NOW - waits)
+    (action,) = plan_job(replace(state, attached=True, crews=(usual, larger))).actions
+    assert isinstance(action, GiveUp)
+    assert action.size == 2
+    assert action.message.startswith("attempt 2 needs a worker with 1Gi of memory: ")
+    assert words in action.message
+
+
+# jobs that pause
+
+
+@pytest.fixture
+def paused(state: JobState, job: Make, settings: Settings) -> JobState:
+    made = job({"function": {"name": "f.f"}, "isolation": "job", "suspend": True})
+    return replace(state, job=made, resolution=resolve(made, lambda _: None, settings))
+
+
+def test_a_job_made_suspended_is_left_alone(paused: JobState, job: Make) -> None:
+    assert plan_job(paused).actions == ()
+    shared = job({"function": {"name": "f.f"}, "suspend": True})
+    assert plan_job(replace(paused, job=shared)).actions == ()
+
+
+def test_a_suspended_job_of_an_earlier_operator_is_attached(paused: JobState) -> None:
+    assert plan_job(replace(paused, untouched=False)).actions == (AttachJob(),)
+
+
+def test_suspending_and_going_on_are_told_to_the_dispatcher_once(
+    state: JobState, paused: JobState
+) -> None:
+    assert plan_job(replace(paused, attached=True)).actions == (SetSuspended(True),)
+    assert plan_job(replace(paused, attached=True, held=True)).actions == ()
+    assert plan_job(replace(state, attached=True, held=True)).actions == (SetSuspended(False),)
+
+
+def test_a_suspended_job_follows_its_parallelism(paused: JobState) -> None:
+    plan = plan_job(replace(paused, attached=True, held=True, parallelism=5))
+    assert plan.actions == (SetParallelism(1),)
+
+
+def test_nothing_ends_a_suspended_job_but_cancelling_it(paused: JobState, job: Make) -> None:
+    spec = {"function": {"name": "f.f"}, "suspend": True, "activeDeadlineSeconds": 5}
+    stuck = Crew(wanted=1, trouble=NO_ROOM, since=1.0)
+    state = replace(
+        paused,
+        job=job(spec),
+        problem=Problem(Reason.BUCKET_NOT_FOUND, "no bucket"),
+        crews=(stuck,),
+        accepted=1.0,
+    )
+    assert plan_job(state) == plan_job(replace(state, accepted=NOW))
+    assert plan_job(state).actions == ()
+    (action,) = plan_job(replace(state, job=job({**spec, "cancel": True}))).actions
+    assert isinstance(action, FinishJob)
+    assert action.reason is Reason.CANCELLED

@@ -96,10 +96,16 @@ def test_labels_say_whose_it_is_and_facts_read_them_back(pod: dict[str, Any], po
 
 
 def test_a_direct_pod_runs_the_command_and_nothing_else(pool: Pool, settings: Settings) -> None:
-    made = direct_pod(pool, "d", ["sh", "-c", "echo $HOME"], settings=settings)
+    made = direct_pod(pool, "d", ["sh", "-c", "echo $HOME"], seconds=None, settings=settings)
     container = made["spec"]["containers"][0]
     assert container["command"] == ["sh", "-c", "echo $$HOME"]
     assert "SHOAL_TOKEN_FILE" not in json.dumps(made)
+    assert "activeDeadlineSeconds" not in made["spec"]
+
+
+def test_the_kubelet_ends_a_direct_pod_in_time(pool: Pool, settings: Settings) -> None:
+    made = direct_pod(pool, "d", ["sleep", "9"], seconds=5, settings=settings)
+    assert made["spec"]["activeDeadlineSeconds"] == 5
 
 
 def test_names_differ_by_pool_epoch_and_number(pool: Pool) -> None:

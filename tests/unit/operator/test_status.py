@@ -12,11 +12,13 @@ import pytest
 from shoal.dispatch import JobView
 from shoal.ledger import Terminal
 from shoal.worker.records import Record, Ref
+from shoal_operator.crews import Crew
 from shoal_operator.reasons import Reason
 from shoal_operator.resolve import Problem, resolve
 from shoal_operator.settings import Settings
 from shoal_operator.status import (
     JobFacts,
+    Outcome,
     duration,
     job_status,
     merge_conditions,
@@ -27,6 +29,7 @@ from shoal_operator.statuswriting import is_first_word, is_urgent
 from shoal_operator.trouble import Trouble
 
 Make = Callable[..., Any]
+WORKING = (Crew(wanted=1, connected=1),)
 
 
 @pytest.fixture
@@ -38,8 +41,7 @@ def facts(job: Make, settings: Settings) -> JobFacts:
         view=JobView(total=1),
         outcome=None,
         problem=None,
-        trouble=None,
-        workers=0,
+        crews=(Crew(wanted=1),),
         working=False,
         accepted=1_767_225_600.0,
         now=1_767_225_603.5,
@@ -72,7 +74,7 @@ def test_a_new_job_is_pending(facts: JobFacts) -> None:
 
 
 def test_a_job_in_hand_is_running(facts: JobFacts) -> None:
-    status = job_status(replace(facts, working=True, workers=1))
+    status = job_status(replace(facts, working=True, crews=WORKING))
     assert status["phase"] == "Running"
     assert condition(status, "WorkersReady")["status"] == "True"
 
@@ -139,11 +141,65 @@ def test_problem_and_trouble_are_told(facts: JobFacts) -> None:
     held = replace(
         facts,
         problem=Problem(Reason.SECRET_NOT_FOUND, "no Secret"),
-        trouble=Trouble(Reason.UNSCHEDULABLE, "no cpu"),
+        crews=(Crew(wanted=1, trouble=Trouble(Reason.UNSCHEDULABLE, "no cpu")),),
     )
     status = job_status(held)
     assert condition(status, "Running")["reason"] == "SecretNotFound"
     assert condition(status, "WorkersReady")["message"] == "no cpu"
+
+
+def test_a_job_that_goes_on_says_who_is_missing(facts: JobFacts, job: Make) -> None:
+    short = Crew(
+        wanted=4, connected=2, trouble=Trouble(Reason.QUOTA_EXCEEDED, "quota q is used up")
+    )
+    status = job_status(replace(facts, working=True, crews=(short,)))
+    assert condition(status, "WorkersReady")["status"] == "True"
+    missing = condition(status, "WorkersMissing")
+    assert (missing["status"], missing["reason"]) == ("True", "QuotaExceeded")
+    assert missing["message"] == "2 of 4 workers are missing: quota q is used up"
+    later = replace(facts, working=True, crews=WORKING, job=job(status=status))
+    assert condition(job_status(later), "WorkersMissing")["status"] == "False"
+
+
+def test_nobody_is_missing_while_workers_start(facts: JobFacts) -> None:
+    status = job_status(replace(facts, working=True, crews=(Crew(wanted=4, connected=1),)))
+    assert "WorkersMissing" not in {c["type"] for c in status["conditions"]}
+
+
+def suspended(facts: JobFacts, job: Make, status: dict[str, Any]) -> JobFacts:
+    spec = {"function": {"name": "f.f"}, "suspend": True}
+    return replace(facts, job=job(spec, status=status), crews=())
+
+
+def test_a_suspended_job_says_so_and_asks_for_nobody(facts: JobFacts, job: Make) -> None:
+    running = job_status(replace(facts, working=True, crews=WORKING))
+    status = job_status(suspended(facts, job, running))
+    assert (status["phase"], status["workers"]) == ("Suspended", {"ready": 0, "wanted": 0})
+    assert status["startTime"] == running["startTime"]
+    for type_, holds in [("Suspended", "True"), ("Running", "False"), ("WorkersReady", "False")]:
+        found = condition(status, type_)
+        assert (found["status"], found["reason"]) == (holds, "Suspended")
+
+
+def test_time_begins_anew_when_a_suspended_job_goes_on(facts: JobFacts, job: Make) -> None:
+    paused = job_status(suspended(facts, job, {}))
+    assert "startTime" not in paused
+    went_on = replace(facts, job=job(status=paused), accepted=facts.accepted + 60)
+    status = job_status(went_on)
+    assert (status["phase"], status["startTime"]) == ("Pending", "2026-01-01T00:01:00Z")
+    found = condition(status, "Suspended")
+    assert (found["status"], found["reason"]) == ("False", "Resumed")
+    later = replace(facts, job=job(status=status), now=facts.now + 99)
+    assert job_status(later)["startTime"] == "2026-01-01T00:01:00Z"
+
+
+def test_a_suspended_job_can_be_cancelled(facts: JobFacts, job: Make) -> None:
+    paused = suspended(facts, job, {})
+    end = Outcome("Cancelled", Reason.CANCELLED, "cancelled by spec.cancel")
+    status = job_status(replace(paused, view=None, outcome=end))
+    assert status["phase"] == "Cancelled"
+    assert status["startTime"]
+    assert "Suspended" not in {c["type"] for c in status["conditions"]}
 
 
 def test_nothing_new_is_no_patch(facts: JobFacts, job: Make) -> None:

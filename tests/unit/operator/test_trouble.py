@@ -11,7 +11,7 @@ from shoal.errors import ApiError
 from shoal_operator.poolkeeping import refusal
 from shoal_operator.reasons import Reason
 from shoal_operator.settings import Settings
-from shoal_operator.trouble import History, gone_reason, pool_trouble
+from shoal_operator.trouble import History, pool_trouble
 
 Make = Callable[..., Any]
 
@@ -89,19 +89,3 @@ def test_refused_pods(status: int, text: str, reason: Reason, fatal: bool) -> No
 @pytest.mark.parametrize("status", [0, 409, 429, 500, 503])
 def test_what_may_work_next_time_is_no_refusal(status: int) -> None:
     assert refusal(ApiError(status, "x", "x"), 5.0) is None
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"exit_reason": "OOMKilled", "exit_code": 137}, "oom"),
-        ({"reason": "Evicted", "phase": "Failed"}, "evicted"),
-        ({"disrupted": "PreemptionByScheduler", "deleting": True}, "evicted"),
-        ({"disrupted": "DeletionByTaintManager", "deleting": True}, "node_lost"),
-        ({"deleting": True}, "deleted"),
-        ({"exit_code": 0, "phase": "Succeeded"}, "exited"),
-    ],
-)
-def test_why_a_worker_is_gone(pod: Make, fields: dict[str, object], reason: str) -> None:
-    assert gone_reason(pod(**fields)) == reason
-    assert gone_reason(None) == "deleted"
