@@ -109,7 +109,7 @@ def cut(address: str, port: int | None, *, refuse: bool) -> None:
         rules.append(f"ip saddr {address} {tcp}{verdict}")
     chains = "".join(
         # after the translation of Services' addresses
-        f"  chain {hook} {{ type filter hook {hook} priority -10; policy accept; {rule} }}\n"
+        f"  chain {hook} {{ type filter hook {hook} priority -10; policy accept; {rule}; }}\n"
         for hook, rule in ((hook, "; ".join(rules)) for hook in ("input", "forward", "output"))
     )
     table = f"inet {_cut_table(address, port)}"

@@ -16,6 +16,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests' own modules
 
+from chaos import Chaos, until_answered
+from gates import Gate
 from namespaces import RELEASE_NAMESPACE, Place, served
 
 from shoal.kube import NAMESPACES, SECRETS, Client, connect
@@ -40,6 +42,22 @@ async def place(api: Client) -> AsyncIterator[Place]:
 async def user(place: Place, bucket_key: str) -> Place:
     """A namespace in which a user of the SDK may work."""
     return place
+
+
+@pytest.fixture
+async def chaos(api: Client) -> AsyncIterator[Chaos]:
+    """Faults; the cluster and its operator are well before them, and again after them."""
+    made = Chaos(api)
+    await made.until_operator()
+    yield made
+    await until_answered(api)
+    await made.until_operator()
+
+
+@pytest.fixture
+def gate(place: Place) -> Gate:
+    """A gate at which tasks wait."""
+    return Gate(place)
 
 
 @pytest.fixture
