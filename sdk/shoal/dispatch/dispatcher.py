@@ -159,7 +159,7 @@ class Dispatcher:
         for session in self._sessions.values():
             for claim in session.claims_of_strangers.pop(run.spec.id, ()):
                 self._adopt(run, session, claim)
-        if run.terminal is None and run.spec.total == 0:
+        if run.terminal is None and run.all_over:
             run.end(Terminal("complete", "", ""))
         self._work(run)
         self._on_change(run.spec.id)
@@ -223,7 +223,8 @@ class Dispatcher:
         """Take back all claims of a Pod that is gone.
 
         `running` is job and task in its termination message; `unknown` says that the container died
-        and nobody knows which task did it; with the cause "oom" the task that did is charged.
+        and nobody knows which task did it; with the cause "oom" the task that did is charged with
+        an attempt.
         """
         session = self._sessions.pop(pod, None)
         if session is not None and session.is_waiting:
@@ -231,9 +232,8 @@ class Dispatcher:
         where = (session.identity.pod, session.identity.node) if session is not None else ("", "")
         for run in list(self._runs.values()):
             task = running[1] if running is not None and running[0] == run.spec.id else None
-            for claim in list(run.work.claims.of(pod)):
-                run.take_back(claim, why, running=task, unknown=unknown, cause=cause, where=where)
-            run.work.lost(pod)
+            elsewhere = running is not None and task is None
+            run.lose(pod, why, running=task, unknown=unknown or elsewhere, cause=cause, where=where)
 
     def retire(self, pod: str) -> None:
         """Let a worker exit as soon as it holds nothing."""

@@ -125,13 +125,18 @@ class Run:
         self._durable(entry)
 
     @property
+    def all_over(self) -> bool:
+        """Whether every task has its outcome."""
+        return self._tasks.all_over
+
+    @property
     def over(self) -> bool:
         """Whether the job has ended, or is about to."""
         return self.work.closed
 
-    def take_back(
+    def lose(
         self,
-        claim: Claim,
+        worker: str,
         why: str,
         *,
         running: int | None,
@@ -139,26 +144,31 @@ class Run:
         cause: Cause = "disruption",
         where: tuple[str, str] = ("", ""),
     ) -> None:
-        """Put a lost claim's tasks back in line.
+        """Put all that a lost worker held back in line; one task at the most is charged for it.
 
-        `running` is the task that was running as far as anybody knows; `unknown` says that one of
-        the tasks may be what killed the worker, so that each is reissued alone. A task that used up
-        the memory is charged with an attempt, one whose worker was taken away with a disruption;
-        one that another worker has, too, with nothing. `where` was the worker (Pod, node).
+        `running` is the task that was running as far as anybody knows, by default the first;
+        `unknown` says that nobody knows and one of them may be what killed the worker. Where the
+        culprit is not known, each is reissued alone, and nothing is charged unless there is only
+        one. The memory's end costs an attempt, any other loss a disruption; a task that another
+        worker has, too, costs nothing. `where` was the worker (Pod, node).
         """
-        left = self.work.take_back(claim)
+        claims = list(self.work.claims.of(worker))
+        left = [index for claim in claims for index in self.work.take_back(claim)]
+        self.work.lost(worker)
         if self.over or not left:
             return
-        suspect = running if running in left else (left[0] if not unknown else None)
-        if suspect is None and len(left) == 1:
-            suspect = left[0]
-        if suspect is not None:
-            left.remove(suspect)
+        if running is None and not unknown:
+            running = left[0]
+        apart = running not in left
+        if apart and len(left) == 1:
+            running = left[0]
+        if running in left:
+            left.remove(running)
             if cause == "oom":
-                self._out_of_memory(suspect, where)
+                self._out_of_memory(running, where)
             else:
-                self._disrupted(suspect, why, where)
-        self._tasks.put_back(left, apart=unknown)
+                self._disrupted(running, why, where)
+        self._tasks.put_back(left, apart=apart)
         self._on_work()
 
     def give_up(self, attempt: int, message: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
+from memory_store import MemoryStore
 from playing import POOL, SECRET, Worker, make, results, right, spec
 
 from shoal import ledger
@@ -276,6 +278,58 @@ async def test_the_note_of_another_job_charges_nothing() -> None:
     dispatcher.worker_gone("a", "gone", running=("another", 0), unknown=True)
     await Worker(dispatcher, "b").work()
     assert results(store) == right(9)
+
+
+async def two_claims(store: MemoryStore, dispatcher: Dispatcher, **more: Any) -> Worker:
+    """Return a worker with tasks 0 to 3 in two claims."""
+    await dispatcher.attach(spec(16, parallelism=1, **more), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    await worker.report(most=1)
+    await worker.poll()
+    assert len(worker.held) == 2
+    return worker
+
+
+@pytest.mark.parametrize(("running", "charged"), [(None, 1), (3, 3), (14, None)])
+async def test_a_lost_worker_costs_one_task_a_disruption(
+    running: int | None, charged: int | None
+) -> None:
+    dispatcher, store, _ = make()
+    worker = await two_claims(store, dispatcher, max_disruptions=0)
+    assert 3 in worker.tasks() and 14 not in worker.tasks()
+    note = (spec().id, running) if running is not None else None
+    dispatcher.worker_gone("a", "deleted", running=note)
+    await Worker(dispatcher, "b").work()
+    lost = [task for task, (state, _) in results(store).items() if state != "SUCCEEDED"]
+    assert lost == ([charged] if charged is not None else [])
+
+
+async def test_what_used_up_the_memory_is_charged_alone() -> None:
+    dispatcher, store, _ = make()
+    await two_claims(store, dispatcher)
+    dispatcher.worker_gone("a", "oom", running=(spec().id, 2), cause="oom")
+    await Worker(dispatcher, "b").work()
+    lost = {task: state for task, (state, _) in results(store).items() if state != "SUCCEEDED"}
+    assert lost == {2: "OUT_OF_MEMORY"}
+
+
+async def test_a_job_whose_results_are_all_there_ends_after_a_restart() -> None:
+    dispatcher, store, clock = make()
+    await dispatcher.attach(spec(4), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    dispatcher.jobs()[spec().id].output([Output(0, 1, "pod-a", b"printed")])
+    await worker.report()
+    await worker.work()
+    last = max(key for key in store.objects if "/ledger/" in key)
+    if ledger.open_entry(store.objects[last]).terminal is not None:
+        del store.objects[last]  # as if it had ended just before
+    again = Dispatcher(secret=SECRET, on_change=lambda job: None, now=clock)
+    await again.attach(spec(4), store, POOL, fresh=False)
+    while again.job(spec().id).terminal is None:  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+    assert results(store) == right(4)
 
 
 @pytest.mark.parametrize("seconds", [5e-324, -1.0, float("inf"), float("nan")])
