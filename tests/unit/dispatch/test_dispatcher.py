@@ -322,13 +322,15 @@ async def test_a_job_whose_results_are_all_there_ends_after_a_restart() -> None:
     dispatcher.jobs()[spec().id].output([Output(0, 1, "pod-a", b"printed")])
     await worker.report()
     await worker.work()
+    while dispatcher.job(spec().id).terminal is None:  # type: ignore[union-attr]
+        await asyncio.sleep(0.01)
     last = max(key for key in store.objects if "/ledger/" in key)
-    if ledger.open_entry(store.objects[last]).terminal is not None:
-        del store.objects[last]  # as if it had ended just before
+    assert not ledger.open_entry(store.objects[last]).records
+    del store.objects[last]  # as if the operator had died just before
     again = Dispatcher(secret=SECRET, on_change=lambda job: None, now=clock)
     await again.attach(spec(4), store, POOL, fresh=False)
     while again.job(spec().id).terminal is None:  # type: ignore[union-attr]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
     assert results(store) == right(4)
 
 
