@@ -6,6 +6,8 @@ raises `leaseTransitions`, which is this operator's epoch: a number that no oper
 and part of the names of the Pods that it makes.
 
 The Lease keeps two operators apart almost always; the ledger's create-only entries do so always.
+So an operator that cannot reach the API server goes on with what needs none, the tasks of its jobs,
+and leaves only once it knows that somebody else has the Lease, or that it may not renew it.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ DURATION = 15
 """Seconds after which a Lease that is not renewed is free."""
 RENEW_EVERY = 4.0
 LOST_AFTER = 11.0
-"""Without a renewal for so long, we stop: well before another one may begin."""
+"""Without a renewal for so long it may be another's, and refused renewals end us."""
 POLL_EVERY = 1.0
 
 
 class LeaseLost(RuntimeError):
-    """Somebody else has the Lease, or it could not be renewed in time."""
+    """Somebody else has the Lease, or we may not renew it."""
 
 
 class Lease:
@@ -59,7 +61,14 @@ class Lease:
         since = time.monotonic()
         told = False
         while True:
-            lease = await self._read()
+            try:
+                lease = await self._read()
+            except ApiError as error:
+                if not _is_away(error):
+                    raise
+                logger.warning("waiting for the API server: %s", error)
+                await asyncio.sleep(POLL_EVERY)
+                continue
             spec = (lease or {}).get("spec") or {}
             holder = spec.get("holderIdentity") or ""
             mark = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
@@ -77,9 +86,10 @@ class Lease:
                 await asyncio.sleep(POLL_EVERY)
 
     async def keep(self) -> None:
-        """Renew until that fails for too long; then raise LeaseLost."""
+        """Renew for ever; raise LeaseLost when somebody else has it, or renewing is refused."""
         while True:
             await asyncio.sleep(RENEW_EVERY)
+            away = True
             try:
                 async with asyncio.timeout(LOST_AFTER - RENEW_EVERY):
                     lease = await self._read()
@@ -88,8 +98,9 @@ class Lease:
                         raise LeaseLost(f"{holder or 'nobody'} holds the Lease now")
                     await self._write(lease, renew=True)
             except (ApiError, TimeoutError) as error:
+                away = isinstance(error, TimeoutError) or _is_away(error)
                 logger.warning("the Lease could not be renewed: %s", error or "no answer in time")
-            if not self.held:
+            if not (self.held or away):
                 raise LeaseLost(f"the Lease was not renewed for {LOST_AFTER:g} s")
 
     async def release(self) -> None:
@@ -158,3 +169,8 @@ class Lease:
             raise
         self._renewed, self.epoch = started, epoch
         return True
+
+
+def _is_away(error: ApiError) -> bool:
+    """Whether the API server gave no answer, or none of its own."""
+    return error.status in (0, 429) or error.status >= 500

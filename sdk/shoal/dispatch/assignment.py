@@ -182,9 +182,16 @@ class Assignment:
     def adopt(
         self, claim_id: str, worker: str, pool: str, tasks: list[ranges.Range], attempt: int
     ) -> None:
-        """Take over a claim that a dispatcher before this one handed out."""
+        """Take over a claim that a dispatcher before this one handed out.
+
+        What was charged since is in another attempt, and in line again.
+        """
         inside = [(start, min(stop, self._spec.total)) for start, stop in tasks]
-        left = [index for index in ranges.each(inside) if not self._tasks.is_over(index)]
+        left = [
+            index
+            for index in ranges.each(inside)
+            if not self._tasks.is_over(index) and self._tasks.attempt_of(index) == attempt
+        ]
         if not left or self.suspended:
             return
         self._copies.update(index for index in left if self.claims.holds(index))

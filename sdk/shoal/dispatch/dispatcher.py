@@ -347,8 +347,7 @@ class Dispatcher:
                     "failed", fatal["reason"], fatal["message"], tuple(error) if error else None
                 ),
             )
-            if (end := run.chain.barrier()) is not None:
-                waits.append(_settled(end))
+            waits.append(run.settled())
         if message.get("number") != session.reported:  # else it was sent again
             session.reported = message.get("number")
             for job, parts in message.get("output", {}).items():
@@ -554,8 +553,3 @@ class Dispatcher:
         for session in sessions:
             session.leaving = True
             self._offer(session)
-
-
-async def _settled(future: asyncio.Future[None]) -> None:
-    """Wait for a future without cancelling it."""
-    await asyncio.shield(future)

@@ -238,8 +238,7 @@ class Run:
         """
         self._check(worker, outcomes)
         if self.chain.closed:  # nothing follows the terminal record
-            if (end := self.chain.barrier()) is not None:
-                await asyncio.shield(end)
+            await self.settled()
             return
         claim = self.work.claims.get(claim_id)
         final, again = self._sort(claim, outcomes)
@@ -319,6 +318,13 @@ class Run:
             self.chain.close(self._outcome(terminal))
             return
         self._ending = asyncio.create_task(self._end(terminal), name=f"end of {self.spec.name}")
+
+    async def settled(self) -> None:
+        """Wait until all that was said of the job, its end included, is durable."""
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
+        if (last := self.chain.barrier()) is not None:
+            await asyncio.shield(last)
 
     def _needs_more(self) -> bool:
         return self.log.busy or self.file is not None

@@ -315,23 +315,52 @@ async def test_what_used_up_the_memory_is_charged_alone() -> None:
 
 
 async def test_a_job_whose_results_are_all_there_ends_after_a_restart() -> None:
+    """Its results.jsonl is written between the last results and the end."""
     dispatcher, store, clock = make()
-    await dispatcher.attach(spec(4), store, POOL, fresh=True)
-    worker = Worker(dispatcher, "a")
-    await worker.poll()
-    dispatcher.jobs()[spec().id].output([Output(0, 1, "pod-a", b"printed")])
-    await worker.report()
-    await worker.work()
-    while dispatcher.job(spec().id).terminal is None:  # type: ignore[union-attr]
+    job = spec(4, inline={"function": {"name": "m.f"}, "items": [1, 2, 3, 4]})
+    await dispatcher.attach(job, store, POOL, fresh=True)
+    await Worker(dispatcher, "a").work()
+    while dispatcher.job(job.id).terminal is None:  # type: ignore[union-attr]
         await asyncio.sleep(0.01)
     last = max(key for key in store.objects if "/ledger/" in key)
     assert not ledger.open_entry(store.objects[last]).records
     del store.objects[last]  # as if the operator had died just before
     again = Dispatcher(secret=SECRET, on_change=lambda job: None, now=clock)
-    await again.attach(spec(4), store, POOL, fresh=False)
-    while again.job(spec().id).terminal is None:  # type: ignore[union-attr]
+    await again.attach(job, store, POOL, fresh=False)
+    while again.job(job.id).terminal is None:  # type: ignore[union-attr]
         await asyncio.sleep(0.01)
     assert results(store) == right(4)
+
+
+async def test_a_failure_that_is_reported_again_after_a_restart_is_charged_once() -> None:
+    dispatcher, store, clock = make()
+    job = spec(1, max_attempts=2)
+    await dispatcher.attach(job, store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    unanswered = dict(next(iter(worker.held.values())))
+    await worker.report("PYTHON_EXCEPTION")
+    await dispatcher.stop()
+    worker.dispatcher = Dispatcher(secret=SECRET, on_change=lambda job: None, now=clock)
+    worker.held = {unanswered["id"]: unanswered}
+    await worker.dispatcher.attach(job, store, POOL, fresh=False, live=["a"])
+    await worker.poll()
+    await worker.report("PYTHON_EXCEPTION")
+    assert [claim["attempt"] for claim in worker.held.values()] == [2]
+    await worker.report()
+    assert results(store) == right(1)
+
+
+async def test_that_a_job_cannot_run_anywhere_is_answered_when_it_is_durable() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    dispatcher.jobs()[spec().id].output([Output(0, 1, "pod-a", b"printed")])
+    fatal = {"job": spec().id, "reason": "InputsCorrupt", "message": "bad", "error": None}
+    await dispatcher.report(worker.identity, {"fatal": fatal}, [])
+    (entry,) = [raw for key, raw in store.objects.items() if "/ledger/" in key]
+    assert ledger.open_entry(entry).terminal.reason == "InputsCorrupt"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("seconds", [5e-324, -1.0, float("inf"), float("nan")])
