@@ -60,8 +60,10 @@ def plan_direct(
 
 
 def size_of(job: CustomResource, pods: Collection[PodFact]) -> int:
-    """How many times the memory the Pod of the current attempt has."""
-    return 1 + len(failed_attempts(pods)) if job.spec.get("retryWithMoreMemory") else 1
+    """How many times the memory the Pod of the current attempt has, or that of the last one."""
+    if not job.spec.get("retryWithMoreMemory"):
+        return 1
+    return min(1 + len(failed_attempts(pods)), int(job.spec.get("maxAttempts") or 1))
 
 
 def failed_attempts(pods: Collection[PodFact]) -> list[PodFact]:

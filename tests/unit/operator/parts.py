@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -90,7 +91,12 @@ class Listener(Dispatcher):
     """A dispatcher that notes which Pods it was told to live, and which to be gone and how."""
 
     def __init__(self, cache: Cache) -> None:
-        super().__init__(secret=b"s", on_change=lambda job: None, is_known=cache.may_be_unfinished)
+        super().__init__(
+            secret=b"s",
+            on_change=lambda job: self.changed(job),
+            is_known=cache.may_be_unfinished,
+        )
+        self.changed: Callable[[str], None] = lambda job: None
         self.lost: dict[str, Mapping[str, Any]] = {}
         self.live: dict[str, list[str]] = {}
 
@@ -123,7 +129,7 @@ def operator(api: Api, settings: Settings) -> tuple[Context, Reconciler, Listene
         recorder=Recorder(client, settings.instance),
         worker=Worker(dispatcher="", authority="", bundle_sha256="", bootstrap=""),
         lease=Lease(client, settings, "operator"),
-        up_since=0.0,
+        up_since=time.time(),
     )
     return context, Reconciler(context), dispatcher
 

@@ -60,6 +60,7 @@ def test_each_attempt_gets_more_memory_when_that_is_asked_for(job: Make, pod: Ma
     assert plan_direct(more, [*ended, evicted], 0, NOW).create == 2
     assert size_of(more, [*ended, evicted]) == 2
     assert size_of(job(SPEC | {"maxAttempts": 3}), ended) == 1
+    assert size_of(job(SPEC | {"retryWithMoreMemory": True}), ended) == 1
 
 
 def test_a_pod_that_takes_too_long_is_an_attempt(job: Make, pod: Make) -> None:
