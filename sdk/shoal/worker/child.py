@@ -5,83 +5,137 @@ It reads messages from one pipe and writes outcomes to another, both as length-p
 - in: ``u32 length | frame`` where the frame is ``{"open": ...}`` once, then ``{"tasks": ...}``
 - out: `RESULT` head, then the outcome's bytes (or, where they are large, the path of a file)
 
-Before each task its index stands in the file that the kubelet reads as termination message: it is
-how anybody knows what was running when the kernel killed the whole container.
+Before each task it waits for the task's turn (`turns`) and marks its output (`output`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import mmap
 import os
 import pickle
+import select
 import struct
 import sys
 import time
-from typing import Any, BinaryIO, Callable
+from typing import Any, BinaryIO, Callable, NamedTuple
 
-from . import frames, records
+from . import frames
+from .memory import Peak
+from .note import Note
+from .outcomes import Outcome, Pickler, failure
+from .output import label
+from .turns import SKIP
 
-#: Head of an outcome: task, attempt, state, encoding, seconds, length; network order.
-RESULT = struct.Struct("!QIBBdQ")
-STATES = (
-    records.SUCCEEDED,
-    records.PYTHON_EXCEPTION,
-    records.NON_ZERO_RETURN_CODE,
-    records.RESULT_CANNOT_BE_PICKLED,
-)
-#: Encodings on this pipe: those of records, then "what follows is JSON [path, sha256, encoding]".
-ENCODINGS = (records.PICKLE, records.JSON, records.ERROR, records.EXIT)
-IN_FILE = 0x80
+#: Head of an outcome: task, attempt, state, encoding, MiB, seconds, length; network order.
+RESULT = struct.Struct("!QIBBIdQ")
+#: In place of a state: the task began, at the monotonic time that stands for the seconds.
+BEGUN = 0xFF
 #: In place of a task's index: the function could not be loaded (the bytes are an error).
 NOT_LOADED = (1 << 64) - 1
-#: Larger results, in bytes, go to a file and from there to the bucket.
-INLINE_SIZE = 32_000
-#: The length of what stands in the termination message.
-NOTE_SIZE = 64
-#: How much of a command's output is kept for the error message, in bytes.
-TAIL_SIZE = 4_000
 
-Outcome = tuple[int, int, bytes]  # state, encoding, bytes
-Function = Callable[[Any], Any]
+Call = Callable[[memoryview], Outcome]
 
 
-def main(tasks: int, results: int, note: str, scratch: str) -> None:
-    """Serve one job: read `tasks`, write `results` (file descriptors) until the first ends."""
-    source = os.fdopen(tasks, "rb", buffering=1 << 16)
-    running = _Note(note)
-    pickler = _Pickler(scratch)
+class Ends(NamedTuple):
+    """A child's ends of its four connections with the agent, as file descriptors."""
+
+    tasks: int
+    results: int
+    output: int
+    turns: int
+
+
+def main(ends: Ends, note: Note, scratch: str) -> None:
+    """Serve one job until there are no more messages."""
+    source = os.fdopen(ends.tasks, "rb", buffering=1 << 16)
+    pickler = Pickler(scratch)
     opened = _read(source)
     if opened is None:
         return
     header, blobs = opened
     job = header["open"]
-    call: Callable[[memoryview, int], Outcome] | None = None
     try:
         call = _prepare(job, blobs, pickler)
     except BaseException as error:
-        _write(results, NOT_LOADED, 0, _failure(error), 0.0)
+        _write(ends.results, NOT_LOADED, 0, failure(error))
         return
-    while True:
-        message = _read(source)
-        if message is None:
-            return
-        header, blobs = message
-        attempt, start = header["attempt"], 0
-        data = blobs[0]
+    tasks = _Tasks(ends, note, job, call)
+    while (message := _read(source)) is not None and tasks.run(*message):
+        note.clear()
+
+
+class _Tasks:
+    """Runs one task after the other."""
+
+    def __init__(self, ends: Ends, note: Note, job: dict[str, Any], call: Call) -> None:
+        self._ends, self._note, self._call = ends, note, call
+        self._job: str = job["id"]
+        self._tells_begin: bool = job["tellsBegin"]
+        self._mark = job["mark"].encode()
+        self._peak = Peak()
+        self._pid = os.getpid()
+
+    def run(self, header: dict[str, Any], blobs: list[memoryview]) -> bool:
+        """Run the tasks of one message; return False if there is no agent any more."""
+        attempt, start, data = header["attempt"], 0, blobs[0]
+        results, turns = self._ends.results, self._ends.turns
         for task, size in zip(header["tasks"], header["lengths"]):
-            running.set(job["id"], task, attempt)
+            turn = os.read(turns, 1)
+            if turn == SKIP:
+                start += size
+                continue
+            if not turn:
+                return False
+            self._note.set(self._job, task, attempt)
+            self._begin_output(task, attempt)
+            if self._tells_begin:
+                _write(results, task, attempt, (BEGUN, 0, b""), time.monotonic())
             began = time.perf_counter()
-            outcome = call(data[start : start + size], task)
-            seconds = time.perf_counter() - began
+            outcome = self._call(data[start : start + size])
+            ended = time.perf_counter()
             start += size
             # what the task printed must be in its pipe before its outcome is
+            self._flush()
+            if os.getpid() != self._pid:
+                os._exit(0)  # the task forked, and this is the copy: the other one answers
+            _write(results, task, attempt, outcome, ended - began, self._peak.of_task(ended))
+        return True
+
+    def _begin_output(self, task: int, attempt: int) -> None:
+        """Mark what follows in the output as this task's."""
+        mark = self._mark + label(task, attempt)
+        while self._ends.output >= 0:
+            try:
+                os.write(self._ends.output, mark)
+                return
+            except BlockingIOError:  # a task, or a program that it ran, made the pipe so
+                select.select([], [self._ends.output], [])
+            except OSError:  # a task closed what it did not open: the rest counts as its output
+                self._ends = self._ends._replace(output=-1)
+
+    def _flush(self) -> None:
+        try:
             sys.stdout.flush()
             sys.stderr.flush()
-            _write(results, task, attempt, outcome, seconds)
-        running.clear()
+        except Exception:
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                self._flush_again(number, name)
+
+    def _flush_again(self, number: int, name: str) -> None:
+        """Flush what a task left in a state in which it cannot be flushed."""
+        given_back = False
+        while True:
+            try:
+                return getattr(sys, name).flush()  # type: ignore[no-any-return]
+            except BlockingIOError:
+                select.select([], [number], [])
+            except OSError:  # closed: give it back, so that this text and that of others arrives
+                if given_back or self._ends.output < 0:
+                    return
+                os.dup2(self._ends.output, number)
+                given_back = True
+            except Exception:
+                return  # the task put something of its own there
 
 
 def _read(source: BinaryIO) -> tuple[dict[str, Any], list[memoryview]] | None:
@@ -92,90 +146,22 @@ def _read(source: BinaryIO) -> tuple[dict[str, Any], list[memoryview]] | None:
     return frames.unpack(source.read(length))
 
 
-def _write(results: int, task: int, attempt: int, outcome: Outcome, seconds: float) -> None:
+def _write(
+    results: int, task: int, attempt: int, outcome: Outcome, seconds: float = 0.0, memory: int = 0
+) -> None:
     state, encoding, data = outcome
-    piece = RESULT.pack(task, attempt, state, encoding, seconds, len(data)) + data
+    piece = RESULT.pack(task, attempt, state, encoding, memory, seconds, len(data)) + data
     done = os.write(results, piece)
     while done < len(piece):
         done += os.write(results, piece[done:])
 
 
-class _Note:
-    """The running task, in a few bytes that outlive the process."""
-
-    def __init__(self, path: str) -> None:
-        self._map: mmap.mmap | None = None
-        if path:
-            try:
-                with open(path, "r+b") as file:
-                    file.truncate(NOTE_SIZE)
-                    self._map = mmap.mmap(file.fileno(), NOTE_SIZE)
-            except OSError as error:
-                print(f"shoal: no note of the running task: {error}", file=sys.stderr)
-
-    def set(self, job: str, task: int, attempt: int) -> None:
-        if self._map is not None:
-            self._map[:] = f"{job} {task} {attempt}".encode().ljust(NOTE_SIZE)
-
-    def clear(self) -> None:
-        if self._map is not None:
-            self._map[:] = b" " * NOTE_SIZE
-
-
-class _Pickler:
-    """Turns results into bytes; large ones into files."""
-
-    def __init__(self, scratch: str) -> None:
-        import cloudpickle
-
-        self._scratch = scratch
-        self._buffer = io.BytesIO()
-        self._pickler = cloudpickle.Pickler(self._buffer, 5)
-        self._files = 0
-
-    def pickled(self, value: Any) -> Outcome:
-        try:
-            self._buffer.seek(0)
-            self._buffer.truncate()
-            self._pickler.clear_memo()
-            self._pickler.dump(value)
-        except BaseException as error:
-            return self._refused(value, error, "pickled")
-        if self._buffer.tell() <= INLINE_SIZE:
-            return 0, 0, self._buffer.getvalue()
-        outcome = self._filed(self._buffer.getbuffer(), 0)
-        self._buffer = io.BytesIO()
-        self._pickler = type(self._pickler)(self._buffer, 5)
-        return outcome
-
-    def json(self, value: Any) -> Outcome:
-        try:
-            data = json.dumps(value, allow_nan=False).encode()
-        except BaseException as error:
-            return self._refused(value, error, "written as JSON")
-        return (0, 1, data) if len(data) <= INLINE_SIZE else self._filed(memoryview(data), 1)
-
-    def _refused(self, value: Any, error: BaseException, how: str) -> Outcome:
-        message = f"the result ({type(value).__name__}) can't be {how}: {error}"
-        return 3, 2, _error(type(error), message, _trace(error))
-
-    def _filed(self, data: memoryview, encoding: int) -> Outcome:
-        self._files += 1
-        path = os.path.join(self._scratch, f"result-{os.getpid()}-{self._files}")
-        with open(path, "wb") as file:
-            file.write(data)
-        digest = hashlib.sha256(data).hexdigest()
-        return 0, encoding | IN_FILE, json.dumps([path, digest]).encode()
-
-
-def _prepare(
-    job: dict[str, Any], blobs: list[memoryview], pickler: _Pickler
-) -> Callable[[memoryview, int], Outcome]:
+def _prepare(job: dict[str, Any], blobs: list[memoryview], pickler: Pickler) -> Call:
     """Return what runs one task of the job on its item's bytes."""
     sys.path[:0] = job["sysPaths"]
     os.chdir(job["directory"])
     if job["kind"] == "command":
-        return lambda _item, _task: _command(job, blobs)
+        return lambda _item: _command(job, blobs)
     function = _load(job["function"], blobs)
     as_json = job["results"] == "json"
     encode = pickler.json if as_json else pickler.pickled
@@ -184,7 +170,7 @@ def _prepare(
     )
     single = job["kind"] == "function"
 
-    def run(item: memoryview, _task: int) -> Outcome:
+    def run(item: memoryview) -> Outcome:
         try:
             value = decode(item)
             if not single:
@@ -192,7 +178,7 @@ def _prepare(
             args, kwargs = (value["args"], value["kwargs"]) if as_json else value
             return encode(function(*args, **kwargs))
         except BaseException as error:
-            return _failure(error)
+            return failure(error)
 
     return run
 
@@ -216,7 +202,7 @@ def _load(about: dict[str, Any], blobs: list[memoryview]) -> Callable[..., Any]:
 
 
 def _command(job: dict[str, Any], blobs: list[memoryview]) -> Outcome:
-    """Run the command with our output; its last lines are kept for the error message."""
+    """Run the command with our output; the agent adds the last lines of it."""
     import subprocess
 
     environment = dict(os.environ)
@@ -229,56 +215,11 @@ def _command(job: dict[str, Any], blobs: list[memoryview]) -> Outcome:
         [*job["sysPaths"], *filter(None, [environment.get("PYTHONPATH", "")])]
     )
     environment["PYTHONUNBUFFERED"] = "1"
+    about: dict[str, Any]
     try:
-        with subprocess.Popen(
-            job["argv"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        ) as process:
-            tail = b""
-            assert process.stdout is not None
-            for piece in iter(lambda: os.read(process.stdout.fileno(), 1 << 16), b""):  # type: ignore[union-attr]
-                os.write(1, piece)
-                tail = (tail + piece)[-TAIL_SIZE:]
-            code = process.wait()
+        code = subprocess.call(job["argv"], stdin=subprocess.DEVNULL, env=environment)
+        about = {"returnCode": code}
     except OSError as error:
-        code, tail = 127, f"{job['argv'][0]}: {error.strerror}".encode()
-    about = {"returnCode": code, "lastLines": tail.decode("utf-8", "replace")}
+        code = 127
+        about = {"returnCode": code, "lastLines": f"{job['argv'][0]}: {error.strerror}"}
     return (0 if code == 0 else 2), 3, json.dumps(about).encode()
-
-
-def _failure(error: BaseException) -> Outcome:
-    """Return the outcome of a task that raised."""
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else (0 if error.code is None else 1)
-        text = f"the function called sys.exit({error.code!r}); it must return instead"
-        about = {"returnCode": code, "lastLines": text}
-        return 2, 3, json.dumps(about).encode()
-    try:
-        message = str(error)
-    except BaseException as second:
-        message = f"<str() of the exception raised {type(second).__name__}>"
-    return 1, 2, _error(type(error), message, _trace(error))
-
-
-def _error(kind: type, message: str, trace: str) -> bytes:
-    name = kind.__qualname__
-    if kind.__module__ not in ("builtins", "__main__"):
-        name = f"{kind.__module__}.{name}"
-    return json.dumps([name, message[:100_000], trace[-100_000:]]).encode()
-
-
-def _trace(error: BaseException) -> str:
-    """Return the traceback without our own frames at its beginning."""
-    import traceback
-
-    here = os.path.dirname(_trace.__code__.co_filename)
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(here):
-        frame = frame.tb_next
-    try:
-        return "".join(traceback.format_exception(type(error), error, frame))
-    except BaseException as second:
-        return f"<the traceback cannot be formatted: {type(second).__name__}>"

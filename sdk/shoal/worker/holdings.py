@@ -7,7 +7,7 @@ that never arrived, and after a restart of those that a dispatcher before it han
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from . import ranges
@@ -20,6 +20,7 @@ class Holdings:
         """Start with none."""
         self._lock = threading.Lock()
         self._claims: dict[str, dict[str, Any]] = {}
+        self._returned: dict[str, dict[int, None]] = {}
 
     def add(self, claim: dict[str, Any]) -> None:
         """Note a claim as it came from the dispatcher."""
@@ -43,15 +44,40 @@ class Holdings:
         with self._lock:
             for claim_id in [one for one, claim in self._claims.items() if claim["job"] == job]:
                 del self._claims[claim_id]
+                self._returned.pop(claim_id, None)
+
+    def give_back(self, job: str, begun: Collection[tuple[str, int]]) -> None:
+        """Give back every task of a job but those that have `begun`, as (claim id, task)."""
+        with self._lock:
+            for claim_id, claim in list(self._claims.items()):
+                if claim["job"] != job:
+                    continue
+                kept = {task: None for task in claim["left"] if (claim_id, task) in begun}
+                returned = {task: None for task in claim["left"] if task not in kept}
+                if returned:
+                    self._returned.setdefault(claim_id, {}).update(returned)
+                claim["left"], claim["closed"] = kept, True
+                if not kept:
+                    del self._claims[claim_id]
+
+    def returns_told(self) -> None:
+        """Note that the dispatcher has heard of what was given back."""
+        with self._lock:
+            self._returned.clear()
 
     def holds(self, claim_id: str) -> bool:
         """Tell whether the claim is still ours."""
         return claim_id in self._claims
 
-    def wire(self) -> list[dict[str, Any]]:
-        """Return the claims as a poll tells them."""
+    def may_begin(self, claim_id: str) -> bool:
+        """Tell whether tasks of the claim may be begun: it is ours, and nothing was given back."""
+        claim = self._claims.get(claim_id)
+        return claim is not None and "closed" not in claim
+
+    def wire(self) -> dict[str, Any]:
+        """Return the claims, and what was given back of them, as a poll tells them."""
         with self._lock:
-            return [
+            held = [
                 {
                     "id": claim["id"],
                     "job": claim["job"],
@@ -60,6 +86,8 @@ class Holdings:
                 }
                 for claim in self._claims.values()
             ]
+            returned = [[claim, ranges.of(tasks)] for claim, tasks in self._returned.items()]
+            return {"held": held, "returned": returned} if returned else {"held": held}
 
     def __bool__(self) -> bool:
         """Tell whether anything is held."""

@@ -97,8 +97,19 @@ class JobInputs:
         self._header = dict(inline, kind=self._about["kind"])
         self._items = [json.dumps(item).encode() for item in inline.get("items", [None])]
 
-    def opening(self) -> bytes:
-        """Return the message that makes a child ready for the job."""
+    @property
+    def kind(self) -> str:
+        """What the job is: a function, a command or a map."""
+        return str(self._header["kind"])
+
+    @property
+    def timeout(self) -> float | None:
+        """How long a task may take, in seconds."""
+        seconds: float | None = self._about.get("timeout")
+        return seconds
+
+    def opening(self, mark: str) -> bytes:
+        """Return the message that makes a child ready for the job; `mark` is for its output."""
         paths = [os.path.join(self.code, path) for path in self._sys_paths()] if self.code else []
         directory = os.path.join(self._scratch, "work")
         if self.code:
@@ -113,6 +124,8 @@ class JobInputs:
             "results": self._about["results"],
             "sysPaths": [os.path.normpath(path) for path in paths],
             "directory": os.path.normpath(directory),
+            "tellsBegin": self.timeout is not None,
+            "mark": mark,
         }
         keep = self._blobs if self._inline is None else self._blobs[:-1]
         return frames.pack({"open": job}, keep)

@@ -26,8 +26,17 @@ REPORT_SIZE = 512_000
 HEARTBEAT = 5.0
 #: Output of one task attempt that goes to the bucket, in bytes; the rest is in the Pod's log only.
 OUTPUT_SIZE = 10 << 20
+#: Output of all tasks that waits for the dispatcher, in bytes; what comes while there is more is
+#: in the Pod's log only.
+WAITING_SIZE = 16 << 20
+#: What a piece of output takes besides its text, in bytes.
+_OVERHEAD = 200
+_CUT = b"\n[shoal: the rest is in the Pod's log only]\n"
+_GAP = b"\n[shoal: the operator took no reports; what is missing here is in the Pod's log only]\n"
 
 _RETRIES = (0.1, 0.3, 1.0, 2.0)
+
+Key = tuple[str, int, int]  # job, task, attempt
 
 
 class _Outcome:
@@ -52,8 +61,11 @@ class Outbox:
         self._objects = Objects()
         self._changed = threading.Condition()
         self._outcomes: list[_Outcome] = []
-        self._output: dict[tuple[str, int, int], list[bytes]] = {}
-        self._printed: dict[tuple[str, int, int], int] = {}
+        self._batch: list[_Outcome] = []
+        self._output: dict[Key, list[bytes]] = {}
+        self._printed: dict[Key, int] = {}
+        self._waiting = 0
+        self._gaps: set[Key] = set()
         self._fatal: dict[str, Any] | None = None
         self._sending = False
 
@@ -61,6 +73,7 @@ class Outbox:
         """Add an outcome; `path` names the file with a large result, `record.ref` its digest."""
         with self._changed:
             self._outcomes.append(_Outcome(job, claim, record, seconds, path))
+            self._printed.pop((job, record.task, record.attempt), None)
             self._changed.notify_all()
 
     def add_output(self, job: str, task: int, attempt: int, text: bytes) -> None:
@@ -71,12 +84,22 @@ class Outbox:
             self._printed[key] = before + len(text)
             if before >= OUTPUT_SIZE:
                 return
-            if before + len(text) > OUTPUT_SIZE:
-                text = (
-                    text[: OUTPUT_SIZE - before] + b"\n[shoal: the rest is in the Pod's log only]\n"
-                )
+            if self._waiting >= WAITING_SIZE:
+                if key in self._gaps:
+                    return
+                self._gaps.add(key)
+                text = _GAP
+            elif before + len(text) > OUTPUT_SIZE:
+                text = text[: OUTPUT_SIZE - before] + _CUT
+            self._waiting += len(text) + _OVERHEAD
             self._output.setdefault(key, []).append(text)
             self._changed.notify_all()
+
+    def unacknowledged(self, job: str) -> set[tuple[str, int]]:
+        """Return the tasks of a job, as (claim id, task), whose outcomes are here."""
+        with self._changed:
+            outcomes = self._batch + self._outcomes
+            return {(one.claim, one.record.task) for one in outcomes if one.job == job}
 
     def add_fatal(self, job: str, fatal: Fatal) -> None:
         """Say that a job cannot run anywhere."""
@@ -90,12 +113,15 @@ class Outbox:
             self._changed.notify_all()
 
     def drop(self, job: str) -> None:
-        """Forget what belongs to a job that is over."""
+        """Forget what belongs to a job that is over, but for claims that came after that."""
         with self._changed:
-            self._outcomes = [one for one in self._outcomes if one.job != job]
+            self._outcomes = [
+                one for one in self._outcomes if one.job != job or self._holdings.holds(one.claim)
+            ]
             for key in [key for key in self._printed if key[0] == job]:
                 del self._printed[key]
-                self._output.pop(key, None)
+            for key in [key for key in self._output if key[0] == job]:
+                self._waiting -= sum(len(text) + _OVERHEAD for text in self._output.pop(key))
             self._changed.notify_all()
 
     def wait_until_empty(self, seconds: float) -> bool:
@@ -111,16 +137,16 @@ class Outbox:
         failures = number = 0
         while True:
             with self._changed:
-                self._sending = False
+                self._sending, self._batch = False, []
                 self._changed.notify_all()
                 self._changed.wait_for(
                     lambda: self._outcomes or self._output or self._fatal, HEARTBEAT
                 )
-                batch, output, fatal = self._take()
-                self._sending = bool(batch or output or fatal)
-            batch = [self._upload(outcome) for outcome in batch]
+                taken, output, fatal = self._take()
+                self._sending, self._batch = bool(taken or output or fatal), taken
+            batch = [one for one in map(self._upload, taken) if one is not None]
             number += 1
-            report = _report([one for one in batch if one is not None], output, fatal, number)
+            report = _report(batch, output, fatal, number)
             while True:
                 try:
                     answer = self._line.call("/v1/report", report, timeout=90.0)
@@ -134,12 +160,11 @@ class Outbox:
                 break
             failures = 0
             for outcome in batch:
-                if outcome is not None:
-                    self._holdings.acknowledged(outcome.claim, [outcome.record.task])
+                self._holdings.acknowledged(outcome.claim, [outcome.record.task])
             if answer["gone"]:
                 self._on_gone(answer["gone"])
 
-    def _take(self) -> tuple[list[Any], dict[tuple[str, int, int], list[bytes]], Any]:
+    def _take(self) -> tuple[list[_Outcome], dict[Key, list[bytes]], Any]:
         size = count = 0
         for outcome in self._outcomes:
             size += len(outcome.record.data) + 32
@@ -148,6 +173,8 @@ class Outbox:
                 break
         batch, self._outcomes = self._outcomes[:count], self._outcomes[count:]
         output, self._output = self._output, {}
+        self._waiting = 0
+        self._gaps.clear()
         fatal, self._fatal = self._fatal, None
         return batch, output, fatal
 
@@ -181,6 +208,7 @@ class Outbox:
                 PYTHON_EXCEPTION,
                 ERROR,
                 json.dumps(text).encode(),
+                memory=outcome.record.memory,
             )
         finally:
             if os.path.exists(
@@ -207,7 +235,7 @@ def _pause(failures: int) -> None:
 
 def _report(
     batch: list[_Outcome],
-    output: dict[tuple[str, int, int], list[bytes]],
+    output: dict[Key, list[bytes]],
     fatal: dict[str, Any] | None,
     number: int,
 ) -> bytes:

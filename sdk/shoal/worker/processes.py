@@ -1,36 +1,63 @@
 """Ends what a job leaves running, so that the next job finds nobody.
 
-As the first process of a container the agent may end every process there is; elsewhere (the `Local`
-host) it ends those of the child's session, which they cannot leave unseen by leaving the group.
+As the first process of a container the agent may end every process there is. Elsewhere (the `Local`
+host, a Pod whose containers share their processes) it ends those below the zygote, to which the
+kernel gives what loses its parent, and those of the child's session.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+#: What does not die in so many seconds (it hangs in the kernel) is left behind.
+PATIENCE = 2.0
 
 
-def kill_strangers(session: int, spared: Collection[int]) -> None:
-    """Kill every process that is not ours: all others in a container, else those of `session`."""
-    everything = os.getpid() == 1
-    for _ in range(3):  # a process may fork while we look
-        victims = [
-            pid
-            for pid, its_session in _processes()
-            if pid not in spared and pid != os.getpid() and (everything or its_session == session)
-        ]
-        for pid in victims:
+class _Process(NamedTuple):
+    pid: int
+    parent: int
+    session: int
+
+
+def kill_strangers(root: int, session: int, spared: Collection[int]) -> None:
+    """Kill what a job left, and wait until it is dead.
+
+    In a container that is every process that is not `spared`, elsewhere those below `root` and
+    those of `session`.
+    """
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:  # they may fork while we look, and take a moment to die
+        killed = 0
+        for pid in list(_victims(root, session, {*spared, os.getpid()})):
             try:
                 os.kill(pid, signal.SIGKILL)
+                killed += 1
             except (ProcessLookupError, PermissionError):
                 continue
-        if not victims:
+        if not killed:
             return
 
 
-def _processes() -> Iterator[tuple[int, int]]:
-    """Yield (pid, session) of the processes that can be seen; zombies are left out."""
+def _victims(root: int, session: int, spared: Collection[int]) -> Iterator[int]:
+    everything = os.getpid() == 1
+    processes = list(_processes())
+    parents = {process.pid: process.parent for process in processes}
+    for process in processes:
+        if process.pid in spared:
+            continue
+        above = process.parent
+        while above not in (0, 1, root):
+            above = parents.get(above, 0)
+        if everything or process.session == session or above == root:
+            yield process.pid
+
+
+def _processes() -> Iterator[_Process]:
+    """Yield the processes that can be seen; zombies are left out."""
     if not os.path.isdir("/proc/self"):
         return
     for name in os.listdir("/proc"):
@@ -42,7 +69,7 @@ def _processes() -> Iterator[tuple[int, int]]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         if fields[0] != b"Z":
-            yield int(name), int(fields[3])
+            yield _Process(int(name), int(fields[1]), int(fields[3]))
 
 
 def reap() -> None:

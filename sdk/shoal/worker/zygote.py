@@ -1,8 +1,11 @@
 """A process that only forks: it has everything imported and never runs user code.
 
 A child forked from it begins in about a millisecond, with cloudpickle loaded and nothing of an
-earlier job in its memory. The agent asks over a socket, sending the child's three file descriptors
-(tasks, results, output), and hears of each child's pid and end, one JSON line each.
+earlier job in its memory. The agent asks over a socket, sending the child's file descriptors
+(`child.Ends`), and hears of each child's pid and end, one JSON line each.
+
+Outside of a container the zygote inherits what a job's processes leave behind, so that the agent
+finds them below it (`processes`).
 """
 
 from __future__ import annotations
@@ -20,9 +23,13 @@ from types import FrameType
 from typing import Any
 
 from . import child
+from .memory import mebibytes
+from .note import Note
+
+_PR_SET_CHILD_SUBREAPER = 36
 
 
-def start(note: str, scratch: str, library: str) -> Zygote:
+def start(note: Note, scratch: str, library: str) -> Zygote:
     """Fork the zygote; called before the agent has any thread."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -55,7 +62,9 @@ class Zygote:
         self.socket.sendmsg([b"F"], [rights])
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what came: ``{"pid"}`` of a new child, ``{"ended", "status"}`` of a dead one.
+        """Yield what came: ``{"pid"}`` of a new child, or the end of one.
+
+        An end is ``{"ended": pid, "status", "memory": its peak in MiB}``.
 
         Raises:
             EOFError: the zygote is gone.
@@ -70,7 +79,7 @@ class Zygote:
             yield json.loads(line)
 
 
-def _serve(sock: socket.socket, note: str, scratch: str, library: str) -> None:
+def _serve(sock: socket.socket, note: Note, scratch: str, library: str) -> None:
     """Fork children until the agent closes its end."""
     if library not in sys.path:
         sys.path.append(library)
@@ -83,14 +92,15 @@ def _serve(sock: socket.socket, note: str, scratch: str, library: str) -> None:
     signal.signal(signal.SIGCHLD, _nothing)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the agent decides when children end
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    adopts = os.getppid() == 1  # in a container the agent, its first process, gets them
     while True:
         readable, _, _ = select.select([sock.fileno(), wake_in], [], [])
         if wake_in in readable:
             os.read(wake_in, 1 << 10)
-            for pid, status in _ended():
-                _say(sock, {"ended": pid, "status": status})
+            for end in _ends():
+                _say(sock, end)
         if sock.fileno() in readable:
-            data, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(3 * 4))
+            data, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(4 * len(child.Ends._fields)))
             if not data:
                 return
             descriptors = array.array("i")
@@ -98,25 +108,38 @@ def _serve(sock: socket.socket, note: str, scratch: str, library: str) -> None:
                 descriptors.frombytes(rights)
             pid = os.fork()
             if pid == 0:
-                _become_child(sock, [wake_in, wake_out], list(descriptors), note, scratch)
+                _become_child(sock, [wake_in, wake_out], child.Ends(*descriptors), note, scratch)
             for descriptor in descriptors:
                 os.close(descriptor)
             _say(sock, {"pid": pid})
+            if not adopts:
+                adopts = _adopt_orphans()
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
     """Let the signal wake `select`; there is nothing else to do."""
 
 
-def _ended() -> Iterator[list[int]]:
+def _adopt_orphans() -> bool:
+    """Become the parent of what our children leave behind; return True, tried once."""
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (ImportError, OSError, AttributeError) as error:  # no such call: no Linux
+        print(f"shoal worker: orphans go to the first process: {error}", file=sys.stderr)
+    return True
+
+
+def _ends() -> Iterator[dict[str, int]]:
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if pid == 0:
             return
-        yield [pid, status]
+        yield {"ended": pid, "status": status, "memory": mebibytes(usage.ru_maxrss)}
 
 
 def _say(sock: socket.socket, message: dict[str, Any]) -> None:
@@ -124,7 +147,7 @@ def _say(sock: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _become_child(
-    sock: socket.socket, pipe: list[int], descriptors: list[int], note: str, scratch: str
+    sock: socket.socket, pipe: list[int], ends: child.Ends, note: Note, scratch: str
 ) -> None:
     """Run `child.main` in this process and end it."""
     status = 1
@@ -136,14 +159,14 @@ def _become_child(
         for descriptor in pipe:
             os.close(descriptor)
         os.setsid()
-        tasks, results, output = descriptors
+        for descriptor in ends:  # not for the programs that tasks run
+            os.set_inheritable(descriptor, False)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(ends.output, 1)
+        os.dup2(ends.output, 2)
         os.close(null)
-        os.close(output)
-        child.main(tasks, results, note, scratch)
+        child.main(ends, note, scratch)
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())

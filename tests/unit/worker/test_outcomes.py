@@ -23,7 +23,7 @@ from shoal.hosts import Local
 from shoal.local import LocalRunner
 from shoal.local_workers import stop_all
 from shoal.machinery import Accepted, Call, Ended, Printed
-from shoal.worker import child
+from shoal.worker import outcomes
 from shoal.worker.records import Record
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -184,10 +184,10 @@ async def test_results_that_cannot_be_pickled(runner: LocalRunner) -> None:
 
 def test_json_has_no_infinity() -> None:
     """A by-name Job's result is JSON, in which NaN and infinities cannot be written."""
-    pickler = child._Pickler("")
+    pickler = outcomes.Pickler("")
     for value in (float("nan"), float("inf"), [1, float("-inf")]):
         state, encoding, data = pickler.json(value)
-        assert (child.STATES[state], child.ENCODINGS[encoding]) == (
+        assert (outcomes.STATES[state], outcomes.ENCODINGS[encoding]) == (
             "RESULT_CANNOT_BE_PICKLED",
             "error",
         )

@@ -1,0 +1,113 @@
+"""What tasks print: whose it is, and how it reads in the Pod's log.
+
+All tasks of a child print into one pipe. The child writes a mark before each task: bytes that the
+agent drew at random, then the task and its attempt. So every byte has its task, however short the
+tasks are.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from typing import NamedTuple
+
+#: What follows the random bytes: task, attempt, and a byte that no mark has, so that the end of one
+#: mark is never taken for the beginning of another.
+_LABEL = struct.Struct("!QIc")
+_END = b"\n"
+
+
+class Label(NamedTuple):
+    """One attempt of a task."""
+
+    task: int
+    attempt: int
+
+
+def draw() -> bytes:
+    """Return a mark; it begins with a byte that text does not have."""
+    return b"\0" + os.urandom(12).hex().encode()
+
+
+def label(task: int, attempt: int) -> bytes:
+    """Return what a child writes behind its mark."""
+    return _LABEL.pack(task, attempt, _END)
+
+
+class Splitter:
+    """Takes the marks out of one child's output."""
+
+    def __init__(self, mark: bytes) -> None:
+        """`mark` is the child's."""
+        self._mark = mark
+        self._held = b""
+        self.label: Label | None = None
+
+    def split(self, data: bytes) -> list[tuple[Label | None, bytes]]:
+        """Return pieces of output and whose they are: None before the first task.
+
+        What may be the beginning of a mark at the end of `data` is held until more comes.
+        """
+        data = self._held + data
+        cut = self._cut(data)
+        first, *others = data[:cut].split(self._mark)
+        self._held = data[cut:]
+        found = [(self.label, first)] if first else []
+        for other in others:
+            if len(other) < _LABEL.size:  # the last one, and the rest of it is still to come
+                self._held = self._mark + other + self._held
+                break
+            self.label = Label(*_LABEL.unpack_from(other)[:2])
+            if len(other) > _LABEL.size:
+                found.append((self.label, other[_LABEL.size :]))
+        return found
+
+    def _cut(self, data: bytes) -> int:
+        """Return where the beginning of a mark stands at the end of `data`, or its length."""
+        start = data.find(self._mark[:1], max(0, len(data) - len(self._mark) + 1))
+        while start >= 0 and not self._mark.startswith(data[start:]):
+            start = data.find(self._mark[:1], start + 1)
+        return start if start >= 0 else len(data)
+
+    def rest(self) -> bytes:
+        """Return what was held of a child that is dead: it was no mark."""
+        held, self._held = self._held, b""
+        return held
+
+
+class PodLog:
+    """The Pod's own log, where lines of a map's tasks begin with their task."""
+
+    def __init__(self) -> None:
+        """Write to this process's standard output."""
+        self._whose: Label | None = None
+        self._begins = True
+        self._broken = False
+
+    def write(self, whose: Label | None, text: bytes) -> None:
+        """Write what a task printed; `whose` is None for a job of one task."""
+        prefix = b""
+        if whose is not None:
+            attempt = f", attempt {whose.attempt}" if whose.attempt > 1 else ""
+            prefix = f"[task {whose.task}{attempt}] ".encode()
+        begin = b"" if self._begins else b"\n" * (whose != self._whose)
+        if prefix:
+            if self._begins or begin:
+                begin += prefix
+            last = b"\n" if text.endswith(b"\n") else b""
+            lines = text[: len(text) - len(last)].replace(b"\n", b"\n" + prefix) + last
+        else:
+            lines = text
+        self._whose, self._begins = whose, text.endswith(b"\n")
+        self._out(begin + lines)
+
+    def _out(self, text: bytes) -> None:
+        if self._broken:
+            return
+        try:
+            sys.stdout.buffer.write(text)
+            sys.stdout.buffer.flush()
+        except OSError as error:  # nobody reads it any more; results matter more
+            self._broken = True
+            print(f"shoal worker: the Pod's log is closed: {error}", file=sys.stderr)
