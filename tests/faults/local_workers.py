@@ -12,10 +12,14 @@ from typing import Self
 
 from shoal import bundle
 
-START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from _shoal_worker.agent import main; "
-    "sys.exit(main())"
-)
+# They ask again sooner than on a cluster, so that a dispatcher's death costs no second.
+START = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from _shoal_worker import agent, outbox
+agent._RETRIES = outbox._RETRIES = (0.05, 0.1)
+sys.exit(agent.main())
+"""
 
 
 class LocalWorkers:

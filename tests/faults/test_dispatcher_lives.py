@@ -6,6 +6,7 @@ import random
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 from . import points
 from .dispatcher_jobs import LocalJob, Works, unfinished
@@ -14,13 +15,13 @@ from .local_workers import LocalWorkers
 
 LONGEST = 30.0
 """Seconds after which a life that does not die must have ended every job."""
-ALONE = 0.3
+ALONE = 0.15
 """For so many seconds of a life one point is armed alone; then all that are left, to save time."""
 SURVIVED = 6
 """So many lives in a row that reached no point left: the others are not to be reached."""
 RARE = {
     ("Dispatcher._tick", "asyncio.sleep(1.0)"),  # after a failure that nobody foresaw
-    ("Run.report", "asyncio.shield(end)"),  # a report between a job's end and its being durable
+    ("Run.report", "self.settled()"),  # a report between a job's end and its being durable
 }
 """What no scenario reaches for certain."""
 
@@ -38,25 +39,33 @@ async def test_a_dispatcher_that_dies_at_any_await_loses_and_repeats_nothing(
             LocalWorkers(tmp_path, port),
             Lives("dispatcher", tmp_path / "lives", inherited=[descriptor]) as lives,
         ):
+
+            async def live(armed: list[str], **more: Any) -> Death:
+                return await lives.live(
+                    armed,
+                    seconds=LONGEST,
+                    listener=descriptor,
+                    folder=str(tmp_path),
+                    jobs=[job.order for job in unfinished(works, jobs)],
+                    seed=lives.count,
+                    **more,
+                )
+
             while left and survived < SURVIVED:
                 if len(unfinished(works, jobs)) < 8:
                     jobs += works.round()
-                death = await lives.live(
+                death = await live(
                     [chance.choice(sorted(left))],
                     later=sorted(left),
                     later_seconds=0.0 if survived else ALONE,
                     # of those that reach nothing new every other one is cut short, so that there
                     # is something to recover
                     stop_after=chance.uniform(0.1, 0.5) if survived % 2 else None,
-                    seconds=LONGEST,
-                    listener=descriptor,
-                    folder=str(tmp_path),
-                    jobs=[job.order for job in unfinished(works, jobs)],
-                    seed=lives.count,
                 )
                 deaths.append(death)
                 left.discard(death.killed_by)
                 survived = 0 if death.killed_by else survived + 1
+            deaths.append(await live([]))
     assert {death.exit_code for death in deaths} <= {0, 137, -signal.SIGTERM}, (
         lives.log.read_text()[-5000:]
     )
