@@ -221,6 +221,7 @@ class Run:
                 self._tasks.charge(index, kind)
                 then()
                 self._on_work()
+                self._on_change()  # larger workers may be wanted, since the entry was told
 
         done.add_done_callback(durable)
         return done

@@ -130,7 +130,7 @@ class Tasks:
     def retry_later(self, index: int, now: float) -> float:
         """Put the task back with a delay that doubles with each attempt; return when it is due."""
         wait = self._backoff * 2.0 ** max(0, self.attempts.get(index, 1) - 1)
-        due = now + min(wait, LONGEST_BACKOFF)
+        due = now + min(wait, max(self._backoff, LONGEST_BACKOFF))
         heapq.heappush(self._waiting, (due, index))
         return due
 
