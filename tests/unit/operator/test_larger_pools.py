@@ -69,6 +69,18 @@ async def test_a_second_attempt_gets_a_pod_of_twice_the_size(stage: Stage, isola
     assert stage.status()["succeeded"] == 4
 
 
+async def test_the_dispatcher_tells_when_larger_workers_are_wanted_and_not_before(
+    stage: Stage,
+) -> None:
+    """A word that came before would be the last one, and the Pod would wait for the sweep."""
+    stage.apply("MapJob", **SPEC)
+    workers = await usual_workers(stage)
+    seen: list[tuple[int, ...]] = []
+    stage.dispatcher.changed = lambda uid: seen.append(stage.view().sizes)
+    await out_of_memory(stage, workers[0])
+    assert seen[-1] == (2,)
+
+
 @ISOLATIONS
 async def test_a_larger_pod_that_nobody_needs_any_more_goes(stage: Stage, isolation: str) -> None:
     stage.apply("MapJob", **SPEC, isolation=isolation)
