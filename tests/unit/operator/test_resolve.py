@@ -95,6 +95,26 @@ def test_a_named_deployment_gives_its_pool(job: Make, settings: Settings) -> Non
     assert sized.pool.min_workers == 0
 
 
+def test_further_attempts_have_larger_pools_only_where_that_is_asked_for(
+    job: Make, settings: Settings
+) -> None:
+    deployment = job({"resources": {"memory": "1Gi"}, "minWorkers": 1}, kind="Deployment")
+    spec = {"function": {"name": "f.f"}, "deployment": {"ref": "d"}, "maxAttempts": 3}
+    assert len(resolve(job(spec), lambda _: deployment, settings).pools) == 1
+    found = resolve(job(spec | {"retryWithMoreMemory": True}), lambda _: deployment, settings)
+    assert [pool.template.memory for pool in found.pools] == ["1Gi", "2Gi", "3Gi"]
+    assert {pool.owner_uid for pool in found.pools} == {deployment.uid}
+    assert [pool.min_workers for pool in found.pools] == [1, 0, 0]
+    assert found.in_use([3]) == (found.pools[0], found.pools[2])
+
+
+def test_the_start_deadline_is_the_jobs_or_the_charts(job: Make, settings: Settings) -> None:
+    spec = {"function": {"name": "f.f"}}
+    assert resolve(job(spec), nothing, settings).start_deadline == 3600
+    limited = resolve(job(spec | {"startDeadlineSeconds": 5}), nothing, settings)
+    assert limited.start_deadline == 5
+
+
 def test_an_isolated_job_has_a_pool_of_its_own(job: Make, settings: Settings) -> None:
     spec = {"function": {"name": "f.f"}, "isolation": "job"}
     first = resolve(job(spec, uid="a"), nothing, settings)
