@@ -95,6 +95,13 @@ test-unit: install ## Run the tests that need no cluster.
 bench: install deploy ## Measure, and print the figures beside the goals.
 	$(WITH_CLUSTER) $(BIN)/python benchmarks/run.py
 
+SECONDS ?= 300
+SOAK ?=
+
+.PHONY: soak
+soak: install deploy ## Random faults against a stream of maps: SECONDS=1200, SOAK="--seed 7".
+	$(WITH_CLUSTER) $(BIN)/python benchmarks/soak.py --seconds $(SECONDS) $(SOAK)
+
 .PHONY: wheel
 wheel: install ## Build the wheel into dist/.
 	$(BIN)/uv build --wheel --quiet

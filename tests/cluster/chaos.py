@@ -130,18 +130,31 @@ class Chaos:
         lease = await self.api.get(LEASES, RELEASE, RELEASE_NAMESPACE)
         return str(lease["spec"].get("holderIdentity") or "")
 
+    @asynccontextmanager
+    async def hanging_operator(self) -> AsyncIterator[None]:
+        """The operator's processes are stopped for a while."""
+        uids = [pod["metadata"]["uid"] for pod in await self.operators()]
+        for uid in uids:
+            await tool("signal-pod", uid, "STOP")
+        try:
+            yield
+        finally:
+            for uid in uids:
+                await tool("signal-pod", uid, "CONT")
+
     async def steal_lease(self) -> None:
         """Write a stranger's name into the Lease, as an operator by mistake might."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": "a-stranger_0", "renewTime": now, "leaseDurationSeconds": 1}
         await self.api.patch(LEASES, RELEASE, {"spec": spec}, RELEASE_NAMESPACE)
 
-    async def upgrade(self, mark: str) -> None:
-        """Run `helm upgrade` with a change that replaces the operator, and wait for it."""
+    async def upgrade(self, mark: str, *, wait: bool = True) -> None:
+        """Run `helm upgrade` with a change that replaces the operator, and wait for that."""
         note = f"operator.podAnnotations.shoal\\.dev/upgrade={mark}"
         await run(
             *("helm", "upgrade", RELEASE, "charts/shoal", "--namespace", RELEASE_NAMESPACE),
-            *("--reset-then-reuse-values", "--set-string", note, "--wait", "--timeout", "2m"),
+            *("--reset-then-reuse-values", "--set-string", note, "--timeout", "2m"),
+            *(["--wait"] if wait else []),
         )
 
     async def roll_back(self) -> None:

@@ -7,7 +7,6 @@ leave nothing but what was there before.
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tests' own modules
 
 from chaos import Chaos, until_answered
 from gates import Gate
-from namespaces import RELEASE_NAMESPACE, Place, served
+from namespaces import Place, give_key, make_place
 
-from shoal.kube import NAMESPACES, SECRETS, Client, connect
+from shoal.kube import NAMESPACES, Client, connect
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ async def api() -> AsyncIterator[Client]:
 @pytest.fixture
 async def place(api: Client) -> AsyncIterator[Place]:
     """A namespace of the test's own, served by the operator, deleted after it."""
-    made = await _make(api)
+    made = await make_place(api)
     yield made
     await api.delete(NAMESPACES, made.namespace)
 
@@ -63,48 +62,14 @@ def gate(place: Place) -> Gate:
 @pytest.fixture
 async def other_user(api: Client) -> AsyncIterator[Place]:
     """The namespace of another user."""
-    made = await _make(api)
-    await _give_key(made)
+    made = await make_place(api)
+    await give_key(made)
     yield made
     await api.delete(NAMESPACES, made.namespace)
-
-
-async def _make(api: Client) -> Place:
-    name = f"test-{secrets.token_hex(4)}"
-    body = {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {
-            "name": name,
-            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
-        },
-    }
-    await api.create(NAMESPACES, body)
-    made = Place(api, name)
-    try:
-        await served(made)
-    except BaseException:
-        await api.delete(NAMESPACES, name)
-        raise
-    return made
 
 
 @pytest.fixture
 async def bucket_key(place: Place) -> str:
     """The name of a Secret of the namespace with the default bucket's key."""
-    await _give_key(place)
+    await give_key(place)
     return "shoal-minio"
-
-
-async def _give_key(place: Place) -> None:
-    found = await place.api.get(SECRETS, "shoal-minio", RELEASE_NAMESPACE)
-    await place.api.create(
-        SECRETS,
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "shoal-minio"},
-            "data": {k: found["data"][k] for k in ("username", "password")},
-        },
-        place.namespace,
-    )

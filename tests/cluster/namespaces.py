@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
@@ -13,7 +14,17 @@ import pytest
 
 import shoal
 from shoal.errors import ApiError
-from shoal.kube import CONFIGMAPS, DEPLOYMENTS, JOBS, MAPJOBS, PODS, SECRETS, Client, Resource
+from shoal.kube import (
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    JOBS,
+    MAPJOBS,
+    NAMESPACES,
+    PODS,
+    SECRETS,
+    Client,
+    Resource,
+)
 from shoal.storage import S3Storage
 
 KINDS = {"Job": JOBS, "MapJob": MAPJOBS, "Deployment": DEPLOYMENTS}
@@ -107,6 +118,42 @@ def finished(status: dict[str, Any]) -> bool:
 def condition(status: dict[str, Any], type_: str) -> dict[str, Any]:
     """The condition of that type, or an empty one."""
     return next((c for c in status.get("conditions", ()) if c["type"] == type_), {})
+
+
+async def make_place(api: Client, kind: str = "test") -> Place:
+    """Make a namespace of its own, served by the operator."""
+    name = f"{kind}-{secrets.token_hex(4)}"
+    body = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": name,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        },
+    }
+    await api.create(NAMESPACES, body)
+    made = Place(api, name)
+    try:
+        await served(made)
+    except BaseException:
+        await api.delete(NAMESPACES, name)
+        raise
+    return made
+
+
+async def give_key(place: Place) -> None:
+    """Give a namespace the Secret with the default bucket's key."""
+    found = await place.api.get(SECRETS, "shoal-minio", RELEASE_NAMESPACE)
+    await place.api.create(
+        SECRETS,
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "shoal-minio"},
+            "data": {k: found["data"][k] for k in ("username", "password")},
+        },
+        place.namespace,
+    )
 
 
 async def served(place: Place, seconds: float = 30) -> None:
