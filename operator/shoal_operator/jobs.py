@@ -197,7 +197,7 @@ class JobKeeper:
                 dispatch_spec(job, resolution, cluster),
                 JobBucket(self._context.buckets, storage, bucket, *allowed),
                 pool.key,
-                fresh=run.fresh and not job.status,
+                fresh=run.fresh,
                 length=length,
                 digest=str(ledger.get("digest") or ""),
                 live=self._live(resolution),

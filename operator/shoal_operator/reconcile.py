@@ -94,7 +94,8 @@ class Reconciler:
                 self._mark_waiting(resource.namespace, resource.name)
             return
         if not resource.finished:
-            self.jobs.expect(resource.uid, fresh=created and unknown)
+            fresh = created and unknown and not resource.status
+            self.jobs.expect(resource.uid, fresh=fresh)
             if created and not claims.is_fresh(resource.namespace):
                 self.spawn(self._look_beside(resource.namespace))
         self.queue.mark((names.JOB, resource.uid))

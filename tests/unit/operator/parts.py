@@ -99,9 +99,10 @@ class Listener(Dispatcher):
         self.changed: Callable[[str], None] = lambda job: None
         self.lost: dict[str, Mapping[str, Any]] = {}
         self.live: dict[str, list[str]] = {}
+        self.fresh: dict[str, bool] = {}
 
     async def attach(self, spec: JobSpec, store: JobStore, pool: str, **how: Any) -> None:
-        self.live[spec.id] = list(how["live"])
+        self.live[spec.id], self.fresh[spec.id] = list(how["live"]), how["fresh"]
         await super().attach(spec, store, pool, **{**how, "fresh": True})
 
     def worker_gone(self, pod: str, why: str, **how: Any) -> None:

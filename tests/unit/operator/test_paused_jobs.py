@@ -52,6 +52,7 @@ async def test_a_job_made_suspended_begins_when_it_may(stage: Stage, isolation: 
     await suspend(stage, False, **spec)
     assert stage.condition("Suspended") == ("False", "Resumed")
     assert stage.status()["startTime"]
+    await stage.until(lambda: stage.dispatcher.fresh.get(UID))  # nobody's workers are waited for
     await stage.worker(await stage.pod()).work()
     await stage.until(lambda: stage.status()["phase"] == "Complete")
 
@@ -120,6 +121,7 @@ async def test_a_pause_outlives_the_operator(stage: Stage, settings: Settings) -
     async with Stage(settings, stage.api) as after:
         await after.reconciler.load()
         await after.until(lambda: UID in after.dispatcher.jobs())
+        assert not after.dispatcher.fresh[UID]
         assert (await after.worker(await after.pod()).poll())["claims"] == []
         assert after.status()["phase"] == "Suspended"
         await suspend(after, False, **SPEC)
