@@ -102,6 +102,10 @@ SOAK ?=
 soak: install deploy ## Random faults against a stream of maps: SECONDS=1200, SOAK="--seed 7".
 	$(WITH_CLUSTER) $(BIN)/python benchmarks/soak.py --seconds $(SECONDS) $(SOAK)
 
+.PHONY: faults
+faults: install deploy ## Let the operator die at every await that it has; takes a quarter of an hour.
+	$(WITH_CLUSTER) PYTHONPATH=tests $(BIN)/python -m faults.sweep
+
 .PHONY: wheel
 wheel: install ## Build the wheel into dist/.
 	$(BIN)/uv build --wheel --quiet

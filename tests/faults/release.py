@@ -109,19 +109,29 @@ class Release:
 
     async def _claim(self) -> None:
         """Make the served namespace, and claim it before another release does."""
-        await self.api.create(NAMESPACES, _object("Namespace", self.served))
         body = _object("ConfigMap", "shoal")
         body["metadata"]["labels"] = {
             "shoal.dev/instance": self.instance,
             "shoal.dev/claim": "named",
         }
-        try:
-            await self.api.create(CONFIGMAPS, body, self.served)
-        except ApiError as error:
-            if error.status != 409:
-                raise
+        first = asyncio.create_task(self._is_first(body))
+        await self.api.create(NAMESPACES, _object("Namespace", self.served))
+        if not await first:
             await self.api.patch(CONFIGMAPS, "shoal", body, self.served)
             await asyncio.sleep(OTHERS_SECONDS)  # it looks again with its next sweep
+
+    async def _is_first(self, body: dict[str, Any]) -> bool:
+        """Make the ConfigMap as soon as there is the namespace; False if it was there before."""
+        while True:
+            try:
+                await self.api.create(CONFIGMAPS, body, self.served)
+            except ApiError as error:
+                if error.status == 409:
+                    return False
+                if error.status != 404:
+                    raise
+            else:
+                return True
 
     async def _install(self) -> None:
         values: dict[str, Any] = {

@@ -21,7 +21,7 @@ from typing import Any
 import cloudpickle
 
 import shoal
-from shoal.errors import ApiError
+from shoal.errors import ApiError, Cancelled
 from shoal.kube import DEPLOYMENTS, JOBS, MAPJOBS, PODS
 from shoal.ledger_reader import LedgerReader
 
@@ -296,11 +296,15 @@ class Stream:
     ) -> None:
         """Follow a map to its end as a client does; then look at its ledger."""
         seen: Counter[int] = Counter()
-        async for task in handle.results():
-            seen[task.task_id] += 1
-            value = task.result if task.state == "SUCCEEDED" else str(task.state)
-            if value != expected[task.task_id]:
-                raise Wrong(f"{handle.full_name}: task {task.task_id} is {str(value)[:200]}")
+        try:
+            async for task in handle.results():
+                seen[task.task_id] += 1
+                value = task.result if task.state == "SUCCEEDED" else str(task.state)
+                if value != expected[task.task_id]:
+                    raise Wrong(f"{handle.full_name}: task {task.task_id} is {str(value)[:200]}")
+        except Cancelled:
+            if phase != "Cancelled":
+                raise
         status = dict((await handle.status()).to_dict())
         self._check_end(handle.full_name, status, seen, expected, phase)
         await self._check_ledger(handle.full_name, status, seen)
