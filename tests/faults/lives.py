@@ -15,6 +15,8 @@ from typing import Any, Self
 
 from . import trigger
 
+LONGEST = 3600.0
+"""Seconds of a life that is not to end by itself."""
 TESTS = Path(__file__).parents[1]
 
 
@@ -96,6 +98,10 @@ class Lives:
         reached, killed_by = trigger.read_record(record)
         record.unlink(missing_ok=True)
         return Death(self.count, status, killed_by, frozenset(reached))
+
+    def begin(self, **order: Any) -> asyncio.Task[Death]:
+        """Let a life begin that lasts until a signal ends it."""
+        return asyncio.create_task(self.live(seconds=LONGEST, **order))
 
     def signal(self, number: int = signal.SIGTERM) -> None:
         """Send a signal to the life, if there is one."""

@@ -35,6 +35,8 @@ KEY = "faults-bucket"
 """The Secret with the key of the release's bucket; users may read it."""
 OWN_KEY = "faults-own"
 """The Secret that jobs name with a bucket of their own."""
+OTHERS_NAMES = ("SHOAL_NAMESPACE", "SHOAL_BUCKET", "SHOAL_BUCKET_SECRET")
+"""Variables by which clients find another release's bucket."""
 OTHERS_SECONDS = 25.0
 """The other release's sweep sees within so long that a namespace is ours."""
 

@@ -26,7 +26,7 @@ from shoal.kube import connect
 
 from . import points
 from .lives import Lives
-from .release import Release
+from .release import OTHERS_NAMES, Release
 from .stream import Stream, streaming
 
 ALONE = 1.5
@@ -101,7 +101,7 @@ async def sweep(tally: Tally, *, at_most: float, chance: random.Random, folder: 
                     f"  {death.killed_by or f'stopped, exit code {death.exit_code}'}",
                     flush=True,
                 )
-            last = asyncio.create_task(lives.live(environment=release.environment, seconds=600))
+            last = lives.begin(environment=release.environment)
             stream_end = time.monotonic()
         await stream.settle()
         lives.signal()
@@ -153,6 +153,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    for name in ("SHOAL_NAMESPACE", "SHOAL_BUCKET", "SHOAL_BUCKET_SECRET"):
-        os.environ.pop(name, None)  # of the other release
+    for name in OTHERS_NAMES:
+        os.environ.pop(name, None)
     sys.exit(main())

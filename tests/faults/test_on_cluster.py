@@ -1,0 +1,81 @@
+"""A short part of the sweep: the operator dies where it has done something and told nobody yet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shoal.kube import connect
+
+from . import points
+from .lives import Lives
+from .release import OTHERS_NAMES, Release
+from .stream import Stream, streaming
+
+CHOSEN = [
+    # (module, function, what is awaited, side)
+    ("shoal_operator.lease", "Lease._write", "self._api.replace(", "after"),
+    ("shoal_operator.running", "_operate", "_load(", "after"),
+    ("shoal_operator.deployments", "make_deployment", "context.api.create(", "after"),
+    ("shoal_operator.poolkeeping", "PoolKeeper._post", "context.api.create(", "before"),
+    ("shoal_operator.poolkeeping", "PoolKeeper._post", "context.api.create(", "after"),
+    ("shoal_operator.statuswriting", "StatusWriter._patch", "self._api.patch(", "before"),
+    ("shoal_operator.statuswriting", "StatusWriter._patch", "self._api.patch(", "after"),
+    ("shoal_operator.sweep", "Sweeper._expire", "self._context.api.delete(", "after"),
+    ("shoal_operator.sweep", "Sweeper._delete_keys", "_clear(", "before"),
+    ("shoal.dispatch.dispatcher", "Dispatcher.attach", "asyncio.shield(", "after"),
+    ("shoal.dispatch.chain", "LedgerWriter._append", "self._create(", "before"),
+    ("shoal.dispatch.chain", "LedgerWriter._append", "self._create(", "after"),
+    ("shoal.dispatch.dispatcher", "Dispatcher.report", "result", "after"),
+    ("shoal.dispatch.routes", "_Routes.checked.handle", "handler(", "after"),
+    ("shoal.dispatch.run", "Run.recover", "self.store.get(", "after"),
+]
+LONGEST = 25.0
+"""Seconds in which one of the points that are left must be reached."""
+
+
+def chosen() -> list[str]:
+    """The names of the chosen points; each must be in the source."""
+    every = points.points_of(points.OPERATOR)
+    names = []
+    for module, where, text, side in CHOSEN:
+        found = [
+            point.name
+            for point in every
+            if (point.module, point.where, point.side) == (module, where, side)
+            and point.text.startswith(text)
+        ]
+        assert len(found) == 1, (module, where, text, found)
+        names += found
+    return names
+
+
+def test_the_chosen_points_are_there() -> None:
+    assert len(set(chosen())) == len(CHOSEN)
+
+
+async def test_an_operator_that_dies_between_deed_and_word_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.environ.get("KUBECONFIG"), 'no cluster: run eval "$(make -s cluster-env)" first'
+    for name in OTHERS_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    left = chosen()
+    async with (
+        await connect() as api,
+        Release(api, tmp_path) as release,
+        Lives("operator", tmp_path) as lives,
+    ):
+        stream = Stream(release)
+        async with streaming(stream):
+            while left:
+                death = await lives.live(left, stop_after=LONGEST, environment=release.environment)
+                assert death.killed_by, f"not reached: {left}; log: {lives.log}"
+                left.remove(death.killed_by)
+            last = lives.begin(environment=release.environment)
+        await stream.settle()
+        lives.signal()
+        assert (await last).exit_code == 0
+    assert stream.troubles == []
