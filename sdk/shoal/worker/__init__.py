@@ -5,7 +5,7 @@ in the worker zip under a private package name, so that a shoal installed in the
 the worker that drives it never shadow each other.
 
 The way of a task: `agent` polls the dispatcher for claims, `inputs` fetches and verifies what a
-claim needs, `children` hands tasks to the process that `zygote` forked, `child` runs the function,
+claim needs, `crew` hands tasks to the process that `zygote` forked, `child` runs the function,
 `outbox` keeps each result until the dispatcher says that it is durable.
 """
 

@@ -32,6 +32,9 @@ RESULT = struct.Struct("!QIBBIdQ")
 BEGUN = 0xFF
 #: In place of a task's index: the function could not be loaded (the bytes are an error).
 NOT_LOADED = (1 << 64) - 1
+#: The process is looked after at most once in so many seconds: what a shorter task did to it, or
+#: how much memory it took, cannot be much.
+LOOK_INTERVAL = 0.001
 
 Call = Callable[[memoryview], Outcome]
 
@@ -73,6 +76,7 @@ class _Tasks:
         self._tells_begin: bool = job["tellsBegin"]
         self._mark = job["mark"].encode()
         self._peak = Peak()
+        self._due = 0.0
         self._pid = os.getpid()
 
     def run(self, header: dict[str, Any], blobs: list[memoryview]) -> bool:
@@ -98,8 +102,25 @@ class _Tasks:
             self._flush()
             if os.getpid() != self._pid:
                 os._exit(0)  # the task forked, and this is the copy: the other one answers
-            _write(results, task, attempt, outcome, ended - began, self._peak.of_task(ended))
+            memory = self._look_after() if ended >= self._due else self._peak.of_short
+            _write(results, task, attempt, outcome, ended - began, memory)
         return True
+
+    def _look_after(self) -> int:
+        """Repair what tasks may have done to the process; return the peak of its memory."""
+        self._give_streams_back()
+        memory = self._peak.measure()
+        self._due = time.perf_counter() + LOOK_INTERVAL
+        return memory
+
+    def _give_streams_back(self) -> None:
+        """Open the standard streams again that a task closed: others want to print, too."""
+        for number in (1, 2):
+            try:
+                os.get_inheritable(number)
+            except OSError:
+                if self._ends.output >= 0:
+                    os.dup2(self._ends.output, number)
 
     def _begin_output(self, task: int, attempt: int) -> None:
         """Mark what follows in the output as this task's."""
@@ -118,24 +139,19 @@ class _Tasks:
             sys.stdout.flush()
             sys.stderr.flush()
         except Exception:
+            self._give_streams_back()
             for number, name in ((1, "stdout"), (2, "stderr")):
                 self._flush_again(number, name)
 
     def _flush_again(self, number: int, name: str) -> None:
-        """Flush what a task left in a state in which it cannot be flushed."""
-        given_back = False
+        """Flush a stream that a task made non-blocking, closed, or replaced by something else."""
         while True:
             try:
                 return getattr(sys, name).flush()  # type: ignore[no-any-return]
             except BlockingIOError:
                 select.select([], [number], [])
-            except OSError:  # closed: give it back, so that this text and that of others arrives
-                if given_back or self._ends.output < 0:
-                    return
-                os.dup2(self._ends.output, number)
-                given_back = True
             except Exception:
-                return  # the task put something of its own there
+                return  # what the task put there is its own affair
 
 
 def _read(source: BinaryIO) -> tuple[dict[str, Any], list[memoryview]] | None:

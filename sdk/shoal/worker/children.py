@@ -73,8 +73,7 @@ class Child:
         self.status: int | None = None
         self.memory = 0
         self.fed: deque[Fed] = deque()
-        #: When something is to be done about the child if nothing else happens (`monotonic`).
-        self.deadline = float("inf")
+        self._time_over = self._closed_over = float("inf")
         self.output_ended = self.results_ended = False
         self._inputs: JobInputs
         self._mark = output.draw()
@@ -150,7 +149,7 @@ class Child:
         self._received += piece
         if ended and not self.results_ended:
             self.results_ended = True
-            self.deadline = time.monotonic() + CLOSED_SECONDS
+            self._closed_over = time.monotonic() + CLOSED_SECONDS
         text, self.output_ended = _read(self.output)
         printed = self._splitter.split(text)
         if self.status is not None and (rest := self._splitter.rest()):
@@ -184,7 +183,7 @@ class Child:
                 if head[0] == NOT_LOADED:
                     raise NotLoaded(*_error_of(head[3], data))
                 if head[2] == BEGUN:
-                    self.deadline = head[5] + (self._inputs.timeout or float("inf"))
+                    self._time_over = head[5] + (self._inputs.timeout or float("inf"))
                 else:
                     yield self._outcome(head, data)
         finally:
@@ -198,7 +197,7 @@ class Child:
     def _outcome(self, head: tuple[Any, ...], data: bytes) -> Outcome:
         task, attempt, state, encoding, memory, seconds, _ = head
         fed = self.fed.popleft()
-        self.deadline = float("inf")
+        self._time_over = float("inf")
         path, ref = "", None
         if encoding & IN_FILE:
             path, digest = json.loads(data)
@@ -211,14 +210,19 @@ class Child:
         record = Record(task, attempt, STATES[state], kind, data, ref, memory)
         return Outcome(fed.claim, record, seconds, path)
 
+    @property
+    def deadline(self) -> float:
+        """When the child is to be killed if nothing else happens (`monotonic`)."""
+        return min(self._time_over, self._closed_over)
+
     def look_at_deadline(self) -> None:
         """Kill the child if the time of its task is over, or if it cannot answer any more."""
-        if time.monotonic() < self.deadline:
-            return
-        self.deadline = float("inf")
-        if self.results_ended:
+        now = time.monotonic()
+        if now >= self._closed_over:
+            self._closed_over = float("inf")
             self._condemn("the process closed the pipe for results (as os.closerange does)")
-        elif self.fed:
+        elif now >= self._time_over:
+            self._time_over = float("inf")
             self._late = self.fed[0]
             self.kill()
 

@@ -10,8 +10,6 @@ import os
 import resource
 import sys
 
-#: The mark is read at most once in so many seconds: a shorter task cannot have touched much more.
-INTERVAL = 0.001
 #: A mark that rose by less than this, in KiB, stays: setting it back costs 10 us.
 NOTICEABLE = 2 << 10
 
@@ -29,16 +27,13 @@ class Peak:
 
     def __init__(self) -> None:
         """Begin with the first task; what its import uses is charged to it."""
-        self._due = 0.0
         self._mark = self._children = 0
-        self._short = 0
         self._can_reset = True
+        #: What a task is charged with that was too short to raise it noticeably, in MiB.
+        self.of_short = 0
 
-    def of_task(self, now: float) -> int:
-        """Return the peak of the task that ended `now` (`perf_counter`), in MiB; 0 is unknown."""
-        if now < self._due:
-            return self._short
-        self._due = now + INTERVAL
+    def measure(self) -> int:
+        """Return the peak since the last measurement, in MiB; 0 is unknown."""
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # of processes that ended only the largest ever is known: a smaller one changes nothing
         children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -48,7 +43,7 @@ class Peak:
         if own - self._mark > NOTICEABLE and self._can_reset:
             own = self._reset(own)
         self._mark = own
-        self._short = mebibytes(own) if self._can_reset else 0
+        self.of_short = mebibytes(own) if self._can_reset else 0
         return mebibytes(peak) if rose or self._can_reset else 0
 
     def _reset(self, mark: int) -> int:
