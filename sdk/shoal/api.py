@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from shoal import arguments, outcome
-from shoal.arguments import AnyDeployment, Containers, Draft, Ports
+from shoal.arguments import AnyDeployment, Containers, Draft, Ports, Tries
 from shoal.as_completed import TasksAsCompleted
 from shoal.errors import ConfigurationError
 from shoal.handle import JobHandle
@@ -36,6 +36,10 @@ async def run_function(
     ports: Ports = None,
     wait_for_result: bool = True,
     *,
+    max_num_task_attempts: int = 1,
+    retry_with_more_memory: bool = False,
+    task_timeout_seconds: int | None = None,
+    detach_on_interrupt: bool = False,
     name: str | None = None,
     dry_run: bool = False,
 ) -> Any:
@@ -53,6 +57,11 @@ async def run_function(
         ports: comes with a later version.
         wait_for_result: False returns None as soon as it is submitted (`submit_function` returns
             a handle instead).
+        max_num_task_attempts: how often it is tried in all if it fails.
+        retry_with_more_memory: the n-th attempt gets n times the memory of `resources`.
+        task_timeout_seconds: seconds after which an attempt is killed, and has failed.
+        detach_on_interrupt: Ctrl-C, or cancelling this coroutine, leaves it running; else it is
+            cancelled, and gone a minute later.
         name: of the custom resource; None draws one.
         dry_run: return the resource that would be created, and create nothing.
 
@@ -62,10 +71,13 @@ async def run_function(
         ConfigurationError: an argument can't be right.
         Unpicklable: the function or an argument can't be pickled.
     """
+    tries = Tries(max_num_task_attempts, retry_with_more_memory, task_timeout_seconds)
     draft = arguments.function_call(
-        function, host, resources, deployment, args, kwargs, sidecar_containers, ports, name
+        function, host, resources, deployment, args, kwargs, sidecar_containers, ports, name, tries
     )
-    return await _one(host, draft, wait=wait_for_result, dry_run=dry_run)
+    return await _one(
+        host, draft, wait=wait_for_result, detach=detach_on_interrupt, dry_run=dry_run
+    )
 
 
 async def run_command(
@@ -78,6 +90,10 @@ async def run_command(
     ports: Ports = None,
     wait_for_result: bool = True,
     *,
+    max_num_task_attempts: int = 1,
+    retry_with_more_memory: bool = False,
+    task_timeout_seconds: int | None = None,
+    detach_on_interrupt: bool = False,
     name: str | None = None,
     dry_run: bool = False,
 ) -> Any:
@@ -92,6 +108,8 @@ async def run_command(
         sidecar_containers: comes with a later version.
         ports: comes with a later version.
         wait_for_result: False returns None as soon as it is submitted.
+        max_num_task_attempts, retry_with_more_memory, task_timeout_seconds, detach_on_interrupt:
+            as in `run_function`.
         name: of the custom resource; None draws one.
         dry_run: return the resource that would be created, and create nothing.
 
@@ -99,10 +117,13 @@ async def run_command(
         CommandFailedException: its exit code is not 0.
         JobFailedException, ConfigurationError, Unpicklable: as in `run_function`.
     """
+    tries = Tries(max_num_task_attempts, retry_with_more_memory, task_timeout_seconds)
     draft = arguments.command_call(
-        args, host, resources, deployment, context_variables, sidecar_containers, ports, name
+        args, host, resources, deployment, context_variables, sidecar_containers, ports, name, tries
     )
-    return await _one(host, draft, wait=wait_for_result, dry_run=dry_run)
+    return await _one(
+        host, draft, wait=wait_for_result, detach=detach_on_interrupt, dry_run=dry_run
+    )
 
 
 async def run_map(
@@ -118,6 +139,9 @@ async def run_map(
     max_num_task_attempts: int = 1,
     retry_with_more_memory: bool = False,
     *,
+    task_timeout_seconds: int | None = None,
+    speculation: bool = False,
+    detach_on_interrupt: bool = False,
     name: str | None = None,
     dry_run: bool = False,
     logs: bool = False,
@@ -136,7 +160,13 @@ async def run_map(
         ports: comes with a later version.
         wait_for_result: False returns None as soon as it is submitted.
         max_num_task_attempts: how often a task that fails is tried in all.
-        retry_with_more_memory: comes with a later version.
+        retry_with_more_memory: the n-th attempt of a task gets n times `resources_per_task`'s
+            memory, on a worker of that size. On this machine (`Local`) memory is not limited.
+        task_timeout_seconds: seconds after which a task's attempt is killed, and has failed.
+        speculation: near the end, workers without work take a second copy of the slowest tasks, and
+            the first result counts: for functions that may run twice.
+        detach_on_interrupt: Ctrl-C, or cancelling this coroutine, leaves the map running; else it
+            is cancelled, and gone a minute later.
         name: of the custom resource; None draws one.
         dry_run: return the resource that would be created, and create nothing.
         logs: print what the tasks print, each line with its task's index.
@@ -145,6 +175,7 @@ async def run_map(
         RunMapTasksFailedException: tasks failed; it has the other results.
         JobFailedException, ConfigurationError, Unpicklable: as in `run_function`.
     """
+    tries = Tries(max_num_task_attempts, retry_with_more_memory, task_timeout_seconds, speculation)
     draft = arguments.map_call(
         function,
         args,
@@ -154,9 +185,8 @@ async def run_map(
         num_concurrent_tasks,
         sidecar_containers,
         ports,
-        max_num_task_attempts,
-        retry_with_more_memory,
         name,
+        tries,
     )
     if dry_run:
         return await host.machinery().manifest(await draft.call()) if draft.items else None
@@ -167,7 +197,8 @@ async def run_map(
         return None
     with bar(run) as shown:
         observe = shown.observe if shown else None
-        return await guarded(run, outcome.whole(run, logs=logs, observe=observe))
+        waiting = outcome.whole(run, logs=logs, observe=observe)
+        return await guarded(run, waiting, detach=detach_on_interrupt)
 
 
 def run_map_as_completed(
@@ -182,6 +213,9 @@ def run_map_as_completed(
     max_num_task_attempts: int = 1,
     retry_with_more_memory: bool = False,
     *,
+    task_timeout_seconds: int | None = None,
+    speculation: bool = False,
+    detach_on_interrupt: bool = False,
     name: str | None = None,
     logs: bool = False,
 ) -> TasksAsCompleted:
@@ -189,12 +223,14 @@ def run_map_as_completed(
 
     ``async for task in run_map_as_completed(...)`` and ``async for task in await
     run_map_as_completed(...)`` both work; the second has submitted the map before the loop begins.
-    A task that failed is yielded too, and raises at its ``result_or_raise()``.
+    A task that failed is yielded too, and raises at its ``result_or_raise()``. Leaving the loop
+    early (break, an error, Ctrl-C) cancels the map, unless `detach_on_interrupt`.
 
     Raises:
         JobFailedException: the map ended before all of its tasks did (cancelled, deadline, ...).
         ConfigurationError, Unpicklable: as in `run_function`.
     """
+    tries = Tries(max_num_task_attempts, retry_with_more_memory, task_timeout_seconds, speculation)
     draft = arguments.map_call(
         function,
         args,
@@ -204,11 +240,10 @@ def run_map_as_completed(
         num_concurrent_tasks,
         sidecar_containers,
         ports,
-        max_num_task_attempts,
-        retry_with_more_memory,
         name,
+        tries,
     )
-    return TasksAsCompleted(host, draft, logs)
+    return TasksAsCompleted(host, draft, logs=logs, detach=detach_on_interrupt)
 
 
 async def submit_function(
@@ -221,11 +256,15 @@ async def submit_function(
     sidecar_containers: Containers = None,
     ports: Ports = None,
     *,
+    max_num_task_attempts: int = 1,
+    retry_with_more_memory: bool = False,
+    task_timeout_seconds: int | None = None,
     name: str | None = None,
 ) -> JobHandle:
     """Do as `run_function`, but return a handle as soon as it is submitted."""
+    tries = Tries(max_num_task_attempts, retry_with_more_memory, task_timeout_seconds)
     draft = arguments.function_call(
-        function, host, resources, deployment, args, kwargs, sidecar_containers, ports, name
+        function, host, resources, deployment, args, kwargs, sidecar_containers, ports, name, tries
     )
     return JobHandle(await _submit(host, draft))
 
@@ -239,11 +278,15 @@ async def submit_command(
     sidecar_containers: Containers = None,
     ports: Ports = None,
     *,
+    max_num_task_attempts: int = 1,
+    retry_with_more_memory: bool = False,
+    task_timeout_seconds: int | None = None,
     name: str | None = None,
 ) -> JobHandle:
     """Do as `run_command`, but return a handle as soon as it is submitted."""
+    tries = Tries(max_num_task_attempts, retry_with_more_memory, task_timeout_seconds)
     draft = arguments.command_call(
-        args, host, resources, deployment, context_variables, sidecar_containers, ports, name
+        args, host, resources, deployment, context_variables, sidecar_containers, ports, name, tries
     )
     return JobHandle(await _submit(host, draft))
 
@@ -260,12 +303,15 @@ async def submit_map(
     max_num_task_attempts: int = 1,
     retry_with_more_memory: bool = False,
     *,
+    task_timeout_seconds: int | None = None,
+    speculation: bool = False,
     name: str | None = None,
 ) -> JobHandle:
     """Do as `run_map`, but return a handle as soon as it is submitted.
 
     Raises ConfigurationError for an empty map, of which there is nothing to follow.
     """
+    tries = Tries(max_num_task_attempts, retry_with_more_memory, task_timeout_seconds, speculation)
     draft = arguments.map_call(
         function,
         args,
@@ -275,9 +321,8 @@ async def submit_map(
         num_concurrent_tasks,
         sidecar_containers,
         ports,
-        max_num_task_attempts,
-        retry_with_more_memory,
         name,
+        tries,
     )
     if not draft.items:
         raise ConfigurationError("submit_map: there are no items, so there is nothing to submit")
@@ -301,9 +346,9 @@ async def _submit(host: Host, draft: Draft) -> Run:
     return await host.machinery().submit(await draft.call())
 
 
-async def _one(host: Host, draft: Draft, *, wait: bool, dry_run: bool) -> Any:
+async def _one(host: Host, draft: Draft, *, wait: bool, detach: bool, dry_run: bool) -> Any:
     """Submit a function or a command, and wait for it if that is wanted."""
     if dry_run:
         return await host.machinery().manifest(await draft.call())
     run = await _submit(host, draft)
-    return await guarded(run, outcome.single(run, logs=True)) if wait else None
+    return await guarded(run, outcome.single(run, logs=True), detach=detach) if wait else None

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import os
 import shlex
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,45 @@ from shoal.sizing import Resources
 AnyDeployment = Deployment | Awaitable[Deployment] | None
 Containers = Iterable[ContainerInterpreterBase] | ContainerInterpreterBase | None
 Ports = Iterable[str] | str | Iterable[int] | int | None
+
+
+@dataclass(frozen=True)
+class Tries:
+    """What a caller says of a task's attempts, before it is checked.
+
+    Attributes:
+        most: max_num_task_attempts.
+        more_memory: retry_with_more_memory.
+        seconds: task_timeout_seconds.
+        speculation: of maps.
+    """
+
+    most: int = 1
+    more_memory: bool = False
+    seconds: int | None = None
+    speculation: bool = False
+
+    def fields(self, resources: Resources | None) -> dict[str, Any]:
+        """Return the fields of the `Call`; `resources` are the first attempt's."""
+        most = _whole("max_num_task_attempts", self.most)
+        if self.more_memory and (resources is None or not resources.memory_gb):
+            raise ConfigurationError(
+                "retry_with_more_memory needs the memory of the first attempt: "
+                "give Resources(memory_gb=...)"
+            )
+        if self.more_memory and most == 1:
+            warnings.warn(
+                "retry_with_more_memory changes nothing while max_num_task_attempts is 1: "
+                "raise it to 2 or more",
+                stacklevel=_level_of_the_caller(),
+            )
+        timeout = self.seconds
+        return {
+            "max_attempts": most,
+            "more_memory": self.more_memory,
+            "task_timeout": None if timeout is None else _whole("task_timeout_seconds", timeout),
+            "speculation": self.speculation,
+        }
 
 
 @dataclass(frozen=True)
@@ -54,6 +94,7 @@ def function_call(
     sidecar_containers: Containers,
     ports: Ports,
     name: str | None,
+    tries: Tries,
 ) -> Draft:
     """Check the arguments of `run_function`."""
     common = _common(host, resources, deployment, sidecar_containers, ports, name)
@@ -64,6 +105,7 @@ def function_call(
         raise ConfigurationError(f"kwargs must be a dict of arguments, not {kwargs!r}")
     fields = {
         **common,
+        **tries.fields(resources),
         "kind": "function",
         "function": function,
         "args": tuple(args or ()),
@@ -81,6 +123,7 @@ def command_call(
     sidecar_containers: Containers,
     ports: Ports,
     name: str | None,
+    tries: Tries,
 ) -> Draft:
     """Check the arguments of `run_command`."""
     common = _common(host, resources, deployment, sidecar_containers, ports, name)
@@ -94,9 +137,8 @@ def command_call(
         )
     if context_variables is not None and not isinstance(context_variables, Mapping):
         raise ConfigurationError(f"context_variables must be a dict, not {context_variables!r}")
-    return Draft(
-        {**common, "kind": "command", "argv": argv, "context": context_variables}, deployment
-    )
+    fields = {**common, **tries.fields(resources), "kind": "command"}
+    return Draft({**fields, "argv": argv, "context": context_variables}, deployment)
 
 
 def map_call(
@@ -108,25 +150,22 @@ def map_call(
     num_concurrent_tasks: int | None,
     sidecar_containers: Containers,
     ports: Ports,
-    max_num_task_attempts: int,
-    retry_with_more_memory: bool,
     name: str | None,
+    tries: Tries,
 ) -> Draft:
     """Check the arguments of the functions for maps."""
     common = _common(host, resources_per_task, deployment, sidecar_containers, ports, name)
     _check_function(function)
-    if retry_with_more_memory:
-        raise NotSupportedYet("retry_with_more_memory comes with a later version: leave it out")
     if isinstance(args, str | bytes) or not isinstance(args, Iterable):
         raise ConfigurationError(f"args must be the sequence of items, not {type(args).__name__}")
     items = args if isinstance(args, Sequence) else list(args)
     fields = {
         **common,
+        **tries.fields(resources_per_task),
         "kind": "map",
         "function": function,
         "items": items,
         "parallelism": _parallelism(num_concurrent_tasks, len(items)),
-        "max_attempts": _whole("max_num_task_attempts", max_num_task_attempts),
     }
     return Draft(fields, deployment)
 
@@ -206,6 +245,14 @@ def _whole(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
     return value
+
+
+def _level_of_the_caller() -> int:
+    """Return the `stacklevel` that names the first line outside of this package."""
+    here, level, frame = os.path.dirname(__file__), 0, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(here):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 async def _resolved(deployment: AnyDeployment) -> Deployment:

@@ -18,8 +18,9 @@ from shoal.waiting import guarded_each
 class TasksAsCompleted:
     """The outcomes of a map's tasks; iterate it once."""
 
-    def __init__(self, host: Host, draft: Draft, logs: bool) -> None:
-        self._host, self._draft, self._logs = host, draft, logs
+    def __init__(self, host: Host, draft: Draft, *, logs: bool, detach: bool) -> None:
+        """`detach`: the map goes on when its reader stops."""
+        self._host, self._draft, self._logs, self._detach = host, draft, logs, detach
         self._run: Run | None = None
 
     def __await__(self) -> Generator[Any, None, TasksAsCompleted]:
@@ -35,7 +36,7 @@ class TasksAsCompleted:
         with bar(self._run) as shown:
             observe = shown.observe if shown else None
             tasks = outcome.tasks(self._run, logs=self._logs, observe=observe)
-            async with aclosing(guarded_each(self._run, tasks)) as guarded:
+            async with aclosing(guarded_each(self._run, tasks, detach=self._detach)) as guarded:
                 async for task in guarded:
                     yield task
 

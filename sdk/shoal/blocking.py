@@ -37,6 +37,10 @@ def run_function(
     ports: Ports = None,
     wait_for_result: bool = True,
     *,
+    max_num_task_attempts: int = 1,
+    retry_with_more_memory: bool = False,
+    task_timeout_seconds: int | None = None,
+    detach_on_interrupt: bool = False,
     name: str | None = None,
     dry_run: bool = False,
 ) -> Any:
@@ -55,6 +59,10 @@ def run_function(
             sidecar_containers=sidecar_containers,
             ports=ports,
             wait_for_result=wait_for_result,
+            max_num_task_attempts=max_num_task_attempts,
+            retry_with_more_memory=retry_with_more_memory,
+            task_timeout_seconds=task_timeout_seconds,
+            detach_on_interrupt=detach_on_interrupt,
             name=name,
             dry_run=dry_run,
         )
@@ -71,6 +79,10 @@ def run_command(
     ports: Ports = None,
     wait_for_result: bool = True,
     *,
+    max_num_task_attempts: int = 1,
+    retry_with_more_memory: bool = False,
+    task_timeout_seconds: int | None = None,
+    detach_on_interrupt: bool = False,
     name: str | None = None,
     dry_run: bool = False,
 ) -> Any:
@@ -88,6 +100,10 @@ def run_command(
             sidecar_containers=sidecar_containers,
             ports=ports,
             wait_for_result=wait_for_result,
+            max_num_task_attempts=max_num_task_attempts,
+            retry_with_more_memory=retry_with_more_memory,
+            task_timeout_seconds=task_timeout_seconds,
+            detach_on_interrupt=detach_on_interrupt,
             name=name,
             dry_run=dry_run,
         )
@@ -107,6 +123,9 @@ def run_map(
     max_num_task_attempts: int = 1,
     retry_with_more_memory: bool = False,
     *,
+    task_timeout_seconds: int | None = None,
+    speculation: bool = False,
+    detach_on_interrupt: bool = False,
     name: str | None = None,
     dry_run: bool = False,
     logs: bool = False,
@@ -128,6 +147,9 @@ def run_map(
             wait_for_result=wait_for_result,
             max_num_task_attempts=max_num_task_attempts,
             retry_with_more_memory=retry_with_more_memory,
+            task_timeout_seconds=task_timeout_seconds,
+            speculation=speculation,
+            detach_on_interrupt=detach_on_interrupt,
             name=name,
             dry_run=dry_run,
             logs=logs,
@@ -147,6 +169,9 @@ def run_map_as_completed(
     max_num_task_attempts: int = 1,
     retry_with_more_memory: bool = False,
     *,
+    task_timeout_seconds: int | None = None,
+    speculation: bool = False,
+    detach_on_interrupt: bool = False,
     name: str | None = None,
     logs: bool = False,
 ) -> Iterator[TaskResult[Any]]:
@@ -167,6 +192,9 @@ def run_map_as_completed(
                 ports=ports,
                 max_num_task_attempts=max_num_task_attempts,
                 retry_with_more_memory=retry_with_more_memory,
+                task_timeout_seconds=task_timeout_seconds,
+                speculation=speculation,
+                detach_on_interrupt=detach_on_interrupt,
                 name=name,
                 logs=logs,
             )
@@ -184,6 +212,9 @@ def submit_function(
     sidecar_containers: Containers = None,
     ports: Ports = None,
     *,
+    max_num_task_attempts: int = 1,
+    retry_with_more_memory: bool = False,
+    task_timeout_seconds: int | None = None,
     name: str | None = None,
 ) -> JobHandle:
     """Do as `run_function`, but return a handle as soon as it is submitted.
@@ -201,6 +232,9 @@ def submit_function(
                 kwargs=kwargs,
                 sidecar_containers=sidecar_containers,
                 ports=ports,
+                max_num_task_attempts=max_num_task_attempts,
+                retry_with_more_memory=retry_with_more_memory,
+                task_timeout_seconds=task_timeout_seconds,
                 name=name,
             )
         )
@@ -216,6 +250,9 @@ def submit_command(
     sidecar_containers: Containers = None,
     ports: Ports = None,
     *,
+    max_num_task_attempts: int = 1,
+    retry_with_more_memory: bool = False,
+    task_timeout_seconds: int | None = None,
     name: str | None = None,
 ) -> JobHandle:
     """Do as `run_command`, but return a handle as soon as it is submitted.
@@ -232,6 +269,9 @@ def submit_command(
                 context_variables=context_variables,
                 sidecar_containers=sidecar_containers,
                 ports=ports,
+                max_num_task_attempts=max_num_task_attempts,
+                retry_with_more_memory=retry_with_more_memory,
+                task_timeout_seconds=task_timeout_seconds,
                 name=name,
             )
         )
@@ -250,6 +290,8 @@ def submit_map(
     max_num_task_attempts: int = 1,
     retry_with_more_memory: bool = False,
     *,
+    task_timeout_seconds: int | None = None,
+    speculation: bool = False,
     name: str | None = None,
 ) -> JobHandle:
     """Do as `run_map`, but return a handle as soon as it is submitted.
@@ -269,6 +311,8 @@ def submit_map(
                 ports=ports,
                 max_num_task_attempts=max_num_task_attempts,
                 retry_with_more_memory=retry_with_more_memory,
+                task_timeout_seconds=task_timeout_seconds,
+                speculation=speculation,
                 name=name,
             )
         )

@@ -15,22 +15,28 @@ from typing import Any
 
 from shoal import discovery, mirror, submission
 from shoal.buckets import GenericStorageBucketSpec
+from shoal.cursor import Cursor
 from shoal.discovery import Place
-from shoal.dispatch.logbook import key as log_key
-from shoal.dispatch.logbook import open_chunk
-from shoal.errors import ApiError, ConfigurationError, JobDeleted, NoOperator, ShoalException
+from shoal.errors import (
+    ApiError,
+    ConfigurationError,
+    JobDeleted,
+    JobNotFound,
+    NoOperator,
+    ShoalException,
+)
 from shoal.following import API_SECONDS, LABEL, PROCESS, Follower, Reader
 from shoal.hosts import Kubernetes
 from shoal.kube import JOBS, MAPJOBS, Client, Resource, shared
 from shoal.ledger import GENESIS
 from shoal.ledger_reader import LedgerReader
-from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed, Output, Printed
+from shoal.log_reader import LogReader
+from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed
+from shoal.outages import Outage
 from shoal.resources import Job, MapJob
 
 OPERATOR_SECONDS = 20.0
 """How long a new resource may stay without any status before NoOperator is raised."""
-
-READ_AHEAD = 8
 
 
 class ClusterMachinery:
@@ -62,7 +68,7 @@ class ClusterMachinery:
                 if error.status != 404:
                     raise
         if not found:
-            raise JobDeleted(
+            raise JobNotFound(
                 f"There is no jobs.shoal.dev or mapjobs.shoal.dev named {name} in namespace "
                 f"{place.namespace} (any more): `kubectl get sjob,mapjob -n {place.namespace}` "
                 "lists those that are there"
@@ -106,6 +112,7 @@ class ClusterRun:
         self._new = reader is not None
         self._resource = submission.KINDS[kind]
         self._kind = kind
+        self._outage = Outage(self.full_name)
         items = made["spec"].get("items", {})
         packed = items.get("packed")
         self._total: int = packed["count"] if packed else len(items.get("inline") or [None])
@@ -130,9 +137,13 @@ class ClusterRun:
         """Return the number of tasks."""
         return self._total
 
-    async def events(self, *, logs: bool) -> AsyncGenerator[Event, None]:
-        """Yield everything from the start until `Ended`."""
-        reading = _Reading(self, logs)
+    async def events(
+        self, *, logs: bool, after: Cursor | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Yield everything from the start, or the results behind `after`, until `Ended`."""
+        if after is not None:
+            await self._look()  # a state from before the cursor would not know its place
+        reading = _Reading(self, logs, after)
         async with aclosing(self._states(reading)) as states:
             async for made in states:
                 async for event in reading.of(made):
@@ -221,24 +232,46 @@ class ClusterRun:
         return f"{self._place.prefix}/jobs/{run_id}"
 
     async def fetch(self, key: str) -> bytes:
-        """Return an object of the bucket."""
-        storage = await self._place.bucket(self._api, f"{self.full_name}, to be read,")
-        return await asyncio.to_thread(storage.get, key)
+        """Return an object of the bucket, waiting for a bucket that is away."""
+
+        async def read() -> bytes:
+            storage = await self._place.bucket(self._api, f"{self.full_name}, to be read,")
+            return await asyncio.to_thread(storage.get, key)
+
+        return await self._outage.outlast(read)
 
     async def status(self) -> Mapping[str, Any]:
         """Return the status as it is now."""
         status: Mapping[str, Any] = (await self._look()).get("status") or {}
         return status
 
-    async def cancel(self) -> None:
+    async def cancel(self, *, keep_seconds: int | None = None) -> None:
         """Set spec.cancel; the operator ends the run."""
+        spec: dict[str, Any] = {"cancel": True}
+        if keep_seconds is not None:
+            spec["ttlSecondsAfterFinished"] = keep_seconds
         try:
-            await self._api.patch(
-                self._resource, self.name, {"spec": {"cancel": True}}, self._place.namespace
-            )
+            await self._api.patch(self._resource, self.name, {"spec": spec}, self._place.namespace)
         except ApiError as error:
             if error.status != 404:
                 raise
+
+    async def suspend(self, suspended: bool) -> None:
+        """Set spec.suspend; the operator takes the tasks back."""
+        await self._change({"suspend": suspended})
+
+    async def set_parallelism(self, workers: int) -> None:
+        """Set spec.parallelism; the operator caps it."""
+        await self._change({"parallelism": workers})
+
+    async def _change(self, spec: dict[str, Any]) -> None:
+        body = {"metadata": {"uid": self._made["metadata"]["uid"]}, "spec": spec}
+        try:
+            await self._api.patch(self._resource, self.name, body, self._place.namespace)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+            raise self._deleted() from None  # or another one has its name
 
     async def delete(self) -> None:
         """Delete the resource; its Pods go with it, and its keys with the operator's sweep.
@@ -258,9 +291,9 @@ class ClusterRun:
 class _Reading:
     """How far one reader of a run has come."""
 
-    def __init__(self, run: ClusterRun, logs: bool) -> None:
-        self._run, self._logs = run, logs
-        self._chunks = 0
+    def __init__(self, run: ClusterRun, logs: bool, after: Cursor | None) -> None:
+        self._run, self._logs, self._after = run, logs, after
+        self._log: LogReader | None = None
         self._ledger: LedgerReader | None = None
         self.answered = False
         self.ended = False
@@ -274,9 +307,9 @@ class _Reading:
         async for event in self._printed(status):
             yield event
         length = status.get("ledger", {}).get("length", 0)
-        if self._ledger is None and length:
-            self._ledger = LedgerReader(self._run.fetch, self._run.prefix)
-        if self._ledger is not None and length > self._ledger.length:
+        if self._ledger is None and (length or self._after):
+            self._ledger = LedgerReader(self._run.fetch, self._run.prefix, self._after)
+        if self._ledger is not None and self._ledger.is_behind(length):
             digest = status["ledger"].get("digest") or GENESIS
             async for entry in self._ledger.read(length, digest):
                 yield Accepted(entry)
@@ -289,17 +322,13 @@ class _Reading:
 
     async def _printed(self, status: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
         length = status.get("logs", {}).get("length", 0)
-        while self._logs and self._chunks < length:
-            numbers = range(self._chunks, min(self._chunks + READ_AHEAD, length))
-            keys = [log_key(self._run.prefix, number) for number in numbers]
-            for raw in await asyncio.gather(*map(self._run.fetch, keys)):
-                self._chunks += 1
-                yield Printed(
-                    [
-                        Output(part.task, part.attempt, part.pod, part.text)
-                        for part in open_chunk(raw)
-                    ]
-                )
+        if not self._logs or not length:
+            return
+        if self._log is None:
+            run = self._run
+            self._log = LogReader(run.fetch, run.prefix, run.full_name)
+        async for printed in self._log.read(length):
+            yield printed
 
 
 def _spec(field: Mapping[str, str]) -> GenericStorageBucketSpec:

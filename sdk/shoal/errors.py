@@ -19,7 +19,10 @@
         ├── DeadlineExceeded         its time was over
         ├── Cancelled                somebody cancelled it
         ├── JobDeleted               somebody deleted its custom resource while you waited
+        ├── JobNotFound              there never was, or is no more, a job of that name
         ├── ImagePullFailed          the image can't be had
+        ├── Unschedulable            no node had room for its Pods until its startDeadlineSeconds
+        ├── QuotaExceeded            a quota had no room for its Pods until its startDeadlineSeconds
         ├── PodRejected              the API server or a quota refuses its Pods
         ├── DisruptionsExceeded      its Pods were taken away too often
         ├── WorkerNoContact          its Pods run, but can't reach the operator
@@ -194,6 +197,18 @@ class JobDeleted(JobFailedException):
 
 class ImagePullFailed(JobFailedException):
     """The image can't be had; the message has the registry's words."""
+
+
+class JobNotFound(JobFailedException):
+    """There is no job of that name: it never was, or it was deleted."""
+
+
+class Unschedulable(JobFailedException):
+    """No node had room for the job's Pods within its startDeadlineSeconds."""
+
+
+class QuotaExceeded(JobFailedException):
+    """A quota of the namespace had no room for the job's Pods within its startDeadlineSeconds."""
 
 
 class PodRejected(JobFailedException):

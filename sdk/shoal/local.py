@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from shoal import packing
 from shoal.dispatch import CodeRef, Inputs, JobSpec, JobView
-from shoal.dispatch.logbook import key as log_key
-from shoal.dispatch.logbook import open_chunk
-from shoal.errors import ConfigurationError, JobDeleted, ObjectNotFound
+from shoal.errors import ConfigurationError, JobDeleted, JobNotFound, ObjectNotFound
 from shoal.ledger import Terminal
 from shoal.ledger_reader import LedgerReader
 from shoal.local_workers import LocalWorkers, engine
-from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed, Output, Printed
+from shoal.log_reader import LogReader
+from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed
 from shoal.storage.file import FileStorage
 
 if TYPE_CHECKING:
+    from shoal.cursor import Cursor
     from shoal.hosts import Local
     from shoal.resources import Job, MapJob
 
@@ -82,6 +82,8 @@ class LocalRunner:
                 total=call.total,
                 parallelism=call.parallelism,
                 max_attempts=call.max_attempts,
+                timeout=call.task_timeout,
+                speculation=call.speculation,
                 inputs=inputs,
                 code=code,
             )
@@ -94,7 +96,14 @@ class LocalRunner:
     async def attach(self, name: str) -> LocalRun:
         """Return a run by its name, of this process or another."""
         storage = FileStorage(self._folder, make=True)
-        about = _read_run(storage, name)
+        name = name.removeprefix("local/")
+        try:
+            about = _read_run(storage, name)
+        except ObjectNotFound:
+            raise JobNotFound(
+                f"There is no local/{name} in {storage.root} (any more): is it the folder that "
+                "shoal.Local was given when it was submitted?"
+            ) from None
         prefix = f"{PREFIX}/jobs/{about['id']}"
         workers = engine(self._folder, self._python) if about["pid"] == os.getpid() else None
         return LocalRun(storage, name, about["kind"], about["status"]["total"], prefix, workers)
@@ -192,31 +201,35 @@ class LocalRun:
         Raises:
             JobDeleted: the run is not there any more.
         """
-        about = _read_run(self._storage, self.name)
+        try:
+            about = _read_run(self._storage, self.name)
+        except ObjectNotFound:
+            message = f"{self.full_name} in {self._storage.root} was deleted: its results are lost"
+            raise JobDeleted(message) from None
         status: dict[str, Any] = about["status"]
         if "end" not in status and not _is_alive(about["pid"]):
             message = f"{self.full_name}: the process that ran it is gone; run it again"
             status = {**status, "phase": "Failed", "end": ["failed", "WorkerLost", message, None]}
         return status
 
-    async def events(self, *, logs: bool) -> AsyncGenerator[Event, None]:
-        """Yield what became of the run, from its start to its end."""
+    async def events(
+        self, *, logs: bool, after: Cursor | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Yield what became of the run, from its start or `after`, to its end."""
         changed = asyncio.Event()
         self._loops[changed] = asyncio.get_running_loop()
-        reader, chunks = LedgerReader(self.fetch, self._prefix), 0
+        reader = LedgerReader(self.fetch, self._prefix, after)
+        log = LogReader(self.fetch, self._prefix, self.full_name)
         try:
             while True:
                 changed.clear()
                 status = await self.status()
                 yield Observed(status)
-                while logs and chunks < status.get("logs", {}).get("length", 0):
-                    raw = await self.fetch(log_key(self._prefix, chunks))
-                    chunks += 1
-                    yield Printed(
-                        [Output(p.task, p.attempt, p.pod, p.text) for p in open_chunk(raw)]
-                    )
+                if logs:
+                    async for printed in log.read(status.get("logs", {}).get("length", 0)):
+                        yield printed
                 ledger = status.get("ledger", {"length": 0, "digest": ""})
-                if ledger["length"] > reader.length:
+                if reader.is_behind(ledger["length"]):
                     async for entry in reader.read(ledger["length"], ledger["digest"]):
                         yield Accepted(entry)
                 if "end" in status:
@@ -233,18 +246,48 @@ class LocalRun:
         """Return an object of the run."""
         return self._storage.get(key)
 
-    async def cancel(self) -> None:
-        """End the run.
+    async def cancel(self, *, keep_seconds: int | None = None) -> None:
+        """End the run; what it left on this machine stays (`keep_seconds` is for clusters).
 
         Raises:
             ConfigurationError: another process runs it.
         """
-        if self._workers is None:
-            raise ConfigurationError(f"{self.full_name} is run by another process: cancel it there")
-        await self._workers.call(self._finish(self._workers))
+        workers = self._here("cancel")
+        await workers.call(self._finish(workers))
 
     async def _finish(self, workers: LocalWorkers) -> None:
         workers.dispatcher.finish(self._id, Terminal("cancelled", "Cancelled", "it was cancelled"))
+
+    async def suspend(self, suspended: bool) -> None:
+        """Pause the run, or let it go on.
+
+        Raises:
+            ConfigurationError: another process runs it.
+        """
+        workers = self._here("suspend")
+        await workers.call(self._suspend(workers, suspended))
+
+    async def _suspend(self, workers: LocalWorkers, suspended: bool) -> None:
+        self._suspended = suspended
+        workers.dispatcher.set_suspended(self._id, suspended)
+
+    async def set_parallelism(self, workers: int) -> None:
+        """Set how many workers a map may have at one time.
+
+        Raises:
+            ConfigurationError: another process runs it.
+        """
+        here = self._here("change")
+        await here.call(self._set_parallelism(here, workers))
+
+    async def _set_parallelism(self, here: LocalWorkers, workers: int) -> None:
+        here.dispatcher.set_parallelism(self._id, workers)
+        here.staff(self._id)
+
+    def _here(self, what: str) -> LocalWorkers:
+        if self._workers is None:
+            raise ConfigurationError(f"{self.full_name} is run by another process: {what} it there")
+        return self._workers
 
     async def delete(self) -> None:
         """Remove the run and all of its files."""
@@ -292,10 +335,7 @@ def _store(
 
 
 def _read_run(storage: FileStorage, name: str) -> dict[str, Any]:
-    try:
-        about: dict[str, Any] = json.loads(storage.get(f"runs/{name}.json"))
-    except ObjectNotFound:
-        raise JobDeleted(f"local/{name} does not exist (any more) in {storage.root}") from None
+    about: dict[str, Any] = json.loads(storage.get(f"runs/{name}.json"))
     return about
 
 

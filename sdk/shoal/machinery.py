@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from shoal.cursor import Cursor
     from shoal.deployment import Deployment
     from shoal.ledger import Entry
     from shoal.resources import Job, MapJob
@@ -43,6 +44,9 @@ class Call:
         deployment: where the code runs; already awaited and never None.
         parallelism: of a map, the workers at one time, at most the items.
         max_attempts: how often a task that fails is tried in all.
+        more_memory: attempt n gets n times the memory.
+        task_timeout: seconds that a task may take, or None.
+        speculation: near a map's end idle workers take a second copy of the slowest tasks.
         own_workers: workers of this run alone, gone after it (`reusable_pods=False`).
     """
 
@@ -58,6 +62,9 @@ class Call:
     deployment: Deployment
     parallelism: int = 1
     max_attempts: int = 1
+    more_memory: bool = False
+    task_timeout: int | None = None
+    speculation: bool = False
     own_workers: bool = False
 
     @property
@@ -141,8 +148,12 @@ class Run(Protocol):
         """Return the number of tasks."""
         ...
 
-    def events(self, *, logs: bool) -> AsyncGenerator[Event, None]:
+    def events(
+        self, *, logs: bool, after: Cursor | None = None
+    ) -> AsyncGenerator[Event, None]:
         """Yield everything from the start until `Ended`; `Printed` only if `logs`.
+
+        With `after`, `Accepted` only what is behind that cursor.
 
         Raises JobFailedException's subclasses for what makes further reading senseless: the
         operator does not answer, the resource was deleted, the ledger was tampered with.
@@ -157,12 +168,23 @@ class Run(Protocol):
         """Return the status as it is now."""
         ...
 
-    async def cancel(self) -> None:
-        """Ask for the end of the run; results so far stay. No error if it has ended already."""
+    async def cancel(self, *, keep_seconds: int | None = None) -> None:
+        """Ask for the end of the run; results so far stay, or only for `keep_seconds` more.
+
+        No error if it has ended already.
+        """
         ...
 
     async def delete(self) -> None:
         """Remove the run with everything that belongs to it."""
+        ...
+
+    async def suspend(self, suspended: bool) -> None:
+        """Pause the run, or let it go on; what is done stays done."""
+        ...
+
+    async def set_parallelism(self, workers: int) -> None:
+        """Set how many workers a map may have at one time."""
         ...
 
 
@@ -174,7 +196,7 @@ class Machinery(Protocol):
         ...
 
     async def attach(self, name: str) -> Run:
-        """Return the run of that name, finished or not; JobDeleted if there is none."""
+        """Return the run of that name, finished or not; JobNotFound if there is none."""
         ...
 
     async def manifest(self, call: Call) -> Job | MapJob:

@@ -69,6 +69,12 @@ def prepare(call: Call, place: Place | None) -> Prepared:
         spec["parallelism"] = call.parallelism
     if call.max_attempts != 1:
         spec["maxAttempts"] = call.max_attempts
+    if call.more_memory:
+        spec["retryWithMoreMemory"] = True
+    if call.task_timeout is not None:
+        spec["taskTimeoutSeconds"] = call.task_timeout
+    if call.speculation:
+        spec["speculation"] = True
     if call.own_workers:
         spec["isolation"] = "job"
     model = MapJob if call.kind == "map" else Job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -14,22 +15,29 @@ T = TypeVar("T")
 
 SECONDS = 5.0
 """How long the last words to a run may take."""
+KEEP_SECONDS = 60
+"""How long a run that was cancelled with its caller can still be looked at."""
 
 
-async def guarded(run: Run, waiting: Coroutine[Any, Any, T]) -> T:
-    """Wait; cancel the run if the caller is cancelled, delete it if no operator is there."""
+async def guarded(run: Run, waiting: Coroutine[Any, Any, T], *, detach: bool) -> T:
+    """Wait; if the caller is cancelled, cancel the run, or with `detach` let it go on.
+
+    A run that no operator has taken up is deleted.
+    """
     try:
         return await waiting
     except asyncio.CancelledError:
-        await asyncio.shield(last_words(run, delete=False))
+        await asyncio.shield(_interrupted(run, detach=detach))
         raise
     except NoOperator:
         await last_words(run, delete=True)
         raise
 
 
-async def guarded_each(run: Run, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """Yield; cancel the run if its reader stops in the middle (break, error, Ctrl-C)."""
+async def guarded_each(
+    run: Run, items: AsyncGenerator[T, None], *, detach: bool
+) -> AsyncGenerator[T, None]:
+    """Yield; do as `guarded` if the reader stops in the middle (break, error, Ctrl-C)."""
     ended = False
     try:
         async with aclosing(items):
@@ -45,13 +53,21 @@ async def guarded_each(run: Run, items: AsyncGenerator[T, None]) -> AsyncGenerat
         raise
     finally:
         if not ended:
-            await asyncio.shield(last_words(run, delete=False))
+            await asyncio.shield(_interrupted(run, detach=detach))
+
+
+async def _interrupted(run: Run, *, detach: bool) -> None:
+    if detach:
+        how = f"shoal.attach({run.name!r}) follows it"
+        print(f"shoal: {run.full_name} goes on without you; {how}", file=sys.stderr)
+    else:
+        await last_words(run, delete=False)
 
 
 async def last_words(run: Run, *, delete: bool) -> None:
     """Cancel or delete the run; what fails here is not the news."""
     try:
         async with asyncio.timeout(SECONDS):
-            await (run.delete() if delete else run.cancel())
+            await (run.delete() if delete else run.cancel(keep_seconds=KEEP_SECONDS))
     except (ShoalException, TimeoutError, OSError):
         return

@@ -173,11 +173,12 @@ class Assignment:
 
     def enough(self, worker: str) -> bool:
         """Tell whether what the worker holds keeps it busy until its next poll is answered."""
-        left = sum(len(claim.left) for claim in self.claims.of(worker))
+        held = self.claims.of(worker)
+        left = sum(len(claim.left) for claim in held)
         if not left:
             return False
         each = self._tasks.seconds_each
-        return each is None or left * each > 0.05
+        return each is None or left * each > 0.05 or self._is_stuck(held)
 
     def adopt(
         self, claim_id: str, worker: str, pool: str, tasks: list[ranges.Range], attempt: int
@@ -213,21 +214,26 @@ class Assignment:
         """
         if not self._may_help(worker, pool):
             return None
-        now = self._now()
-        found = [
-            claim
-            for claim in self.claims.values()
-            if len(claim.left) > 1
-            and claim.worker != worker
-            and now - claim.progress > STALL_SECONDS
-            and now - claim.asked > ASK_AGAIN_SECONDS
-            and self._tasks.size_of_attempt(claim.attempt) == self._sizes[pool]
-        ]
-        claim = max(found, key=lambda one: len(one.left), default=None)
-        if claim is None:
-            return None
-        claim.asked = now
-        return claim.worker
+        size = self._sizes[pool]
+        now, most, found = self._now(), 1, None
+        for other in self.claims.workers():
+            held = self.claims.of(other)
+            left = sum(len(claim.left) for claim in held)
+            asked = now - max(claim.asked for claim in held) <= ASK_AGAIN_SECONDS
+            if (
+                left > most
+                and self._is_stuck(held)
+                and self._members.get(other) == size
+                and not asked
+            ):
+                most, found = left, other
+        for claim in self.claims.of(found or ""):
+            claim.asked = now
+        return found
+
+    def _is_stuck(self, held: list[Claim]) -> bool:
+        """Whether nothing came of a worker's claims for a while: it is at one long task."""
+        return self._now() - max(claim.progress for claim in held) > STALL_SECONDS
 
     def returned(self, claim_id: str, worker: str, tasks: Iterable[int]) -> None:
         """Take tasks that a worker gave back unbegun."""

@@ -84,8 +84,67 @@ async def test_parameters_of_later_versions_are_refused_by_name(later: dict[str,
         await shoal.run_command("true", HOST, **later)
     with pytest.raises(shoal.NotSupportedYet, match=name):
         await shoal.run_map(len, [[]], HOST, **later)
-    with pytest.raises(shoal.NotSupportedYet, match="retry_with_more_memory"):
-        await shoal.run_map(len, [[]], HOST, retry_with_more_memory=True)
+
+
+async def test_more_memory_needs_the_memory_of_the_first_attempt() -> None:
+    with pytest.raises(ValueError, match=r"Resources\(memory_gb=...\)"):
+        await shoal.run_map(len, [[]], HOST, retry_with_more_memory=True, max_num_task_attempts=2)
+    with pytest.raises(ValueError, match=r"Resources\(memory_gb=...\)"):
+        await shoal.run_function(len, HOST, shoal.Resources(1), retry_with_more_memory=True)
+
+
+async def test_more_memory_for_one_attempt_is_warned_of_where_it_is_asked_for() -> None:
+    with pytest.warns(UserWarning, match="max_num_task_attempts is 1") as warned:
+        await shoal.run_map(
+            len, [], HOST, shoal.Resources(memory_gb=1), retry_with_more_memory=True
+        )
+    assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1.5, True, "5"])
+async def test_a_task_timeout_is_a_whole_number_of_seconds(seconds: object) -> None:
+    with pytest.raises(ValueError, match="task_timeout_seconds must be a whole number"):
+        await shoal.run_map(len, [[]], HOST, task_timeout_seconds=seconds)  # type: ignore[arg-type]
+
+
+async def test_what_is_said_of_attempts_stands_in_the_resource() -> None:
+    tries: dict[str, object] = {
+        "max_num_task_attempts": 3,
+        "retry_with_more_memory": True,
+        "task_timeout_seconds": 7,
+    }
+    size = shoal.Resources(memory_gb=1)
+    here = shoal.Deployment()
+    made = {
+        "function": await shoal.run_function(
+            len,
+            HOST,
+            size,
+            here,
+            [[]],
+            dry_run=True,
+            **tries,  # type: ignore[arg-type]
+        ),
+        "command": await shoal.run_command("true", HOST, size, here, dry_run=True, **tries),  # type: ignore[arg-type]
+        "map": await shoal.run_map(
+            len,
+            [[]],
+            HOST,
+            size,
+            here,
+            speculation=True,
+            dry_run=True,
+            **tries,  # type: ignore[arg-type]
+        ),
+    }
+    for kind, resource in made.items():
+        spec = resource.to_dict()["spec"]
+        assert (spec["maxAttempts"], spec["retryWithMoreMemory"], spec["taskTimeoutSeconds"]) == (
+            3,
+            True,
+            7,
+        ), kind
+        assert spec.get("speculation", False) == (kind == "map")
 
 
 async def test_an_awaitable_that_is_no_deployment() -> None:
