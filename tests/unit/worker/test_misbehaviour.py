@@ -239,8 +239,10 @@ def test_a_command_ends_with_its_process_not_with_what_that_left(stand: Stand) -
 
 def test_a_child_in_stock_that_a_task_kills_is_replaced(stand: Stand) -> None:
     def run(_: int) -> int:
-        children = Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text()
-        victims = [int(pid) for pid in children.split() if int(pid) != os.getpid()]
+        victims: list[int] = []
+        while not victims:
+            children = Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text()
+            victims = [int(pid) for pid in children.split() if int(pid) != os.getpid()]
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         return len(victims)
