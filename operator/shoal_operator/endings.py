@@ -13,6 +13,8 @@ from .observe import PodFact
 
 LOST_TRACK = frozenset({"ContainerStatusUnknown", "Unknown"})
 """Reasons of a container whose end nobody saw: its node was restarted, or its runtime was."""
+BY_SIGNAL = frozenset({128 + 9, 128 + 15})
+"""Exit codes of a container that was killed or told to end."""
 OUT_OF_TIME = "DeadlineExceeded"
 """Reason of a Pod that the kubelet ended for its activeDeadlineSeconds."""
 
@@ -59,6 +61,14 @@ def gone_reason(pod: PodFact | None) -> str:
     if pod.exit_reason == "OOMKilled" and pod.exit_code != 0:
         return "oom"
     return "deleted" if pod.deleting else "exited"
+
+
+def ended_by_itself(pod: PodFact) -> bool:
+    """Whether its own program ended it, and not well: no signal, no node, nobody who deleted it."""
+    if pod.exit_code in (None, 0) or pod.deleting:
+        return False
+    reason = gone_reason(pod)
+    return reason == "oom" or (reason == "exited" and pod.exit_code not in BY_SIGNAL)
 
 
 def running_task(note: str) -> tuple[str, int] | None:

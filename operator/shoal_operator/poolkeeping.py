@@ -19,7 +19,7 @@ from shoal.kube import PODS
 
 from .cache import Cache
 from .context import Context
-from .endings import end_of
+from .endings import end_of, ended_by_itself
 from .observe import PodFact, pod_fact
 from .plan import CreatePods, DeletePod, PoolState, Retire, plan_pool
 from .pods import direct_pod, pod_name, worker_pod
@@ -207,7 +207,8 @@ class PoolKeeper:
                 memory.counted.add(pod.uid)
                 silent = no_contact(pod, context.settings, now)
                 history = replace(history, refused=silent, retry_at=now + 6 * REFUSED_PAUSE)
-            elif pod.ended and pod.exit_code != 0 and not pod.disrupted:
+            elif ended_by_itself(pod) and pod.created >= int(context.up_since):
+                # what an operator before us made may have worked for it
                 memory.counted.add(pod.uid)
                 count = history.early_ends + 1
                 pause = min(30.0, 0.5 * 2.0**count)

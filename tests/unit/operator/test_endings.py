@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from shoal_operator.endings import end_of, ending, gone_reason, running_task
+from shoal_operator.endings import (
+    end_of,
+    ended_by_itself,
+    ending,
+    gone_reason,
+    running_task,
+)
 
 Make = Callable[..., Any]
 
@@ -74,3 +80,23 @@ def test_a_note_that_names_no_task(note: str) -> None:
 def test_how_a_pod_ended_is_told_to_people(pod: Make) -> None:
     died = pod(exit_code=137, exit_reason="OOMKilled", termination_message="the end\n")
     assert end_of(died) == "Pod worker-pod-1 exited with 137 (OOMKilled): the end"
+
+
+@pytest.mark.parametrize(
+    ("fields", "by_itself"),
+    [
+        ({"exit_code": 1, "phase": "Failed"}, True),
+        ({"exit_code": 137, "phase": "Failed", "exit_reason": "OOMKilled"}, True),
+        ({"exit_code": 0, "phase": "Succeeded"}, False),
+        ({"exit_code": 255, "phase": "Failed", "exit_reason": "Unknown"}, False),
+        ({"exit_code": 137, "phase": "Failed", "exit_reason": "Error"}, False),
+        ({"exit_code": 143, "phase": "Failed", "exit_reason": "Error"}, False),
+        ({"exit_code": 1, "phase": "Failed", "reason": "Evicted"}, False),
+        ({"exit_code": 1, "phase": "Failed", "deleting": True}, False),
+        ({}, False),
+    ],
+)
+def test_only_what_ended_by_itself_says_something_of_its_image(
+    fields: dict[str, Any], by_itself: bool
+) -> None:
+    assert ended_by_itself(pod(**fields)) == by_itself
