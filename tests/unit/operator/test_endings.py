@@ -97,6 +97,6 @@ def test_how_a_pod_ended_is_told_to_people(pod: Make) -> None:
     ],
 )
 def test_only_what_ended_by_itself_says_something_of_its_image(
-    fields: dict[str, Any], by_itself: bool
+    pod: Make, fields: dict[str, Any], by_itself: bool
 ) -> None:
     assert ended_by_itself(pod(**fields)) == by_itself
