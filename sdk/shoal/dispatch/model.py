@@ -49,7 +49,8 @@ class JobSpec:
         inline: ``{"function": {"name"}, "items": [JSON, ...]}`` (an item of a function's Job is
             ``{"args": [...], "kwargs": {...}}``), or ``{"argv": [...]}``.
         code: user code to unpack, or None.
-        backoff: seconds before a failed task's second attempt; doubles, up to a minute.
+        backoff: seconds before a failed task's second attempt; doubles, up to a minute or
+            to itself where it is longer.
         timeout: seconds that one task may take, or None.
         more_memory: attempt n runs on workers with n times the memory of the first.
         memory: bytes that a worker of the first attempt asks for, 0 where nobody knows.
