@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from shoal import discovery, mirror, packing
 from shoal.deployment import Deployment
@@ -18,6 +18,7 @@ from shoal.following import LABEL, PROCESS
 from shoal.interpreters import KubernetesSecret
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
+from shoal.outages import insist
 from shoal.resources import Job, MapJob
 from shoal.storage import Storage
 
@@ -230,13 +231,18 @@ def _name(call: Call, run_id: str) -> str:
 
 
 def _upload(storage: Storage, shared: str, prefix: str, prepared: Prepared) -> None:
-    if prepared.deployment.code:
-        mirror.upload(prepared.deployment.code, storage, shared)
+    if code := prepared.deployment.code:
+        insist(lambda: mirror.upload(code, storage, shared))
     if inputs := prepared.inputs:
         if inputs.items is not None:
             with inputs.items as items:
-                storage.put_stream(f"{prefix}/inputs/items", items, inputs.items_size)
-        storage.put(f"{prefix}/inputs/job", inputs.job)
+                insist(lambda: _upload_items(storage, prefix, items, inputs.items_size))
+        insist(lambda: storage.put(f"{prefix}/inputs/job", inputs.job))
+
+
+def _upload_items(storage: Storage, prefix: str, items: IO[bytes], size: int) -> None:
+    items.seek(0)  # this may be a second attempt
+    storage.put_stream(f"{prefix}/inputs/items", items, size)
 
 
 async def _create(api: Client, place: Place, kind: Resource, prepared: Prepared) -> dict[str, Any]:

@@ -9,8 +9,11 @@ retries.
 from __future__ import annotations
 
 import io
+import logging
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -291,7 +294,8 @@ class S3Storage:
         from urllib3.exceptions import HTTPError
 
         try:
-            return action()
+            with _quiet():
+                return action()
         except S3Error as error:
             status = error.response.status if error.response else 0
             raise self._refused(error.code or "", error.message or "", status, key) from error
@@ -346,6 +350,24 @@ def region_of(host: str) -> str:
     if found is not None:
         return found.group(1)
     return "cn-north-1" if host.endswith(".cn") else REGION
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's warnings of each repeated request from users: ours is told once."""
+    before, _ours.quiet = getattr(_ours, "quiet", False), True
+    try:
+        yield
+    finally:
+        _ours.quiet = before
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    return not getattr(_ours, "quiet", False)
+
+
+_ours = threading.local()
+logging.getLogger("urllib3.connectionpool").addFilter(_is_told)
 
 
 def _words(error: BaseException) -> str:
