@@ -42,12 +42,14 @@ class JobHandle:
     async def status(self) -> JobStatus | MapJobStatus:
         """Return the status as it is now (`shoal.resources`): phase, counts, conditions.
 
-        Raises JobDeleted if it is not there any more.
+        Its phase is Pending as long as no operator has seen it. Raises JobDeleted if it is not
+        there any more.
         """
         from shoal.resources import JobStatus, MapJobStatus
 
         model = MapJobStatus if self._run.kind == "map" else JobStatus
-        return model.from_dict(dict(await self._run.status()))
+        status = await self._run.status()
+        return model.from_dict({**status, "phase": status.get("phase") or "Pending"})
 
     async def wait(self) -> JobStatus | MapJobStatus:
         """Wait for the end, however it ends, and return the last status."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from shoal.errors import LedgerTampered
@@ -90,6 +90,15 @@ class Entry:
                 return pod, node
             position -= count
         return "", ""
+
+    def behind(self, count: int) -> Entry:
+        """Return the entry without its first `count` records."""
+        pods, skip = [], count
+        for size, pod, node in self.pods:
+            left = max(size - skip, 0)
+            skip -= size - left
+            pods.append((left, pod, node))
+        return replace(self, records=self.records[count:], pods=pods)
 
 
 def key(prefix: str, n: int) -> str:

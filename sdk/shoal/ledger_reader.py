@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 from shoal import ledger
-from shoal.errors import LedgerTampered
+from shoal.cursor import Cursor
+from shoal.errors import ConfigurationError, LedgerTampered
 from shoal.ledger import Entry
 
 #: How many entries are fetched at the same time.
@@ -39,24 +40,39 @@ class LedgerReader:
     Keeps the position up to which it has read, so that each call reads only what is new.
     """
 
-    def __init__(self, get: Get, prefix: str) -> None:
-        """`get` fetches an object by key; `prefix` is the job's part of the bucket."""
+    def __init__(self, get: Get, prefix: str, after: Cursor | None = None) -> None:
+        """`get` fetches an object by key; `prefix` is the job's part of the bucket.
+
+        Entries are read from the first on, or from where `after` was.
+        """
         self._get = get
         self._prefix = prefix
-        self.length = 0
-        self.digest = ledger.GENESIS
+        self._after = after
+        self.length = after.length if after else 0
+        self.digest = after.digest if after else ledger.GENESIS
+
+    def is_behind(self, length: int) -> bool:
+        """Tell whether a ledger of `length` entries has something to read or to check."""
+        return length > self.length or self._after is not None
 
     async def read(self, length: int, digest: str) -> AsyncIterator[Entry]:
         """Yield the entries from the last position up to `length`, whose last digest is `digest`.
 
         Raises:
             LedgerTampered: an entry is missing, changed, or does not follow its predecessor.
+            ConfigurationError: this ledger has nothing where the cursor was.
         """
         if length < self.length:
+            if self._after is not None:
+                raise self._unfit(self._after)
             raise LedgerTampered(
                 f"{self._prefix}: the ledger shrank from {self.length} to {length} entries"
             )
-        for unit in reversed(await self._way_back(length, digest)):
+        units = await self._way_back(length, digest)
+        if self._after is not None and (rest := await self._rest(self._after)) is not None:
+            yield rest
+        self._after = None
+        for unit in reversed(units):
             raw = unit.raw
             if raw is None:
                 raw = await self._get(ledger.key(self._prefix, unit.n))
@@ -70,6 +86,23 @@ class LedgerReader:
                     yield entry
             self.length, self.digest = last.n + 1, last.digest
             yield last
+
+    async def _rest(self, after: Cursor) -> Entry | None:
+        """Return the cursor's entry with the records behind the cursor, None if it has none."""
+        if not after.left:
+            return None
+        raw = await self._get(ledger.key(self._prefix, after.length - 1))
+        if ledger.digest_of(raw) != after.digest:
+            raise LedgerTampered(f"{ledger.key(self._prefix, after.length - 1)} was changed")
+        entry = ledger.open_entry(raw)
+        if after.left > len(entry.records):
+            raise self._unfit(after)
+        return entry.behind(len(entry.records) - after.left)
+
+    def _unfit(self, after: Cursor) -> ConfigurationError:
+        return ConfigurationError(
+            f"The cursor {after} does not fit the ledger {self._prefix}: it is of another run"
+        )
 
     async def _way_back(self, length: int, digest: str) -> list[_Unit]:
         """Return the objects between our position and `length`, last one first, verified."""
@@ -90,6 +123,8 @@ class LedgerReader:
                 least = n if entry.rolled else max(self.length, entry.last_roll_up)
         finally:
             ahead.close()
+        if expected != self.digest and self._after is not None:
+            raise self._unfit(self._after)
         if expected != self.digest:
             raise LedgerTampered(
                 f"{self._prefix}: entry {self.length} does not follow the entry before it"

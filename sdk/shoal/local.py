@@ -164,11 +164,12 @@ class LocalRun:
         view = self._workers.dispatcher.job(self._id)
         if view is None:
             return
+        suspended = self._workers.dispatcher.jobs()[self._id].work.suspended
         about = {
             "id": self._id,
             "kind": self.kind,
             "pid": os.getpid(),
-            "status": self._status(view),
+            "status": self._status(view, suspended),
         }
         if self._storage.exists(f"runs/{self.name}.json"):
             self._storage.put(f"runs/{self.name}.json", json.dumps(about).encode())
@@ -178,9 +179,12 @@ class LocalRun:
         if view.terminal is not None:
             self._workers.dispatcher.detach(self._id)
 
-    def _status(self, view: JobView) -> dict[str, Any]:
+    def _status(self, view: JobView, suspended: bool) -> dict[str, Any]:
         end = view.terminal
-        phase = _PHASES[end.outcome] if end else ("Running" if view.claimed else "Pending")
+        if end is not None:
+            phase = _PHASES[end.outcome]
+        else:
+            phase = "Suspended" if suspended else "Running" if view.claimed else "Pending"
         status: dict[str, Any] = {
             "phase": phase,
             "id": self._id,
@@ -268,7 +272,6 @@ class LocalRun:
         await workers.call(self._suspend(workers, suspended))
 
     async def _suspend(self, workers: LocalWorkers, suspended: bool) -> None:
-        self._suspended = suspended
         workers.dispatcher.set_suspended(self._id, suspended)
 
     async def set_parallelism(self, workers: int) -> None:

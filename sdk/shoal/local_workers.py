@@ -186,11 +186,15 @@ class LocalWorkers:
             raise Unauthorized("an unknown token")
         return self._identities[token]
 
-    def _changed(self, job: str) -> None:
+    def staff(self, job: str) -> None:
+        """Start the workers that the job can use beyond those that there are."""
         run = self.dispatcher.jobs().get(job)
         if run is not None:
             for pool in run.work.pools():
                 self._staff(pool)
+
+    def _changed(self, job: str) -> None:
+        self.staff(job)
         if job in self._watchers:
             self._watchers[job]()
 

@@ -148,9 +148,7 @@ class Run(Protocol):
         """Return the number of tasks."""
         ...
 
-    def events(
-        self, *, logs: bool, after: Cursor | None = None
-    ) -> AsyncGenerator[Event, None]:
+    def events(self, *, logs: bool, after: Cursor | None = None) -> AsyncGenerator[Event, None]:
         """Yield everything from the start until `Ended`; `Printed` only if `logs`.
 
         With `after`, `Accepted` only what is behind that cursor.

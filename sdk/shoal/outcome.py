@@ -11,10 +11,11 @@ import hashlib
 import json
 import pickle
 import traceback
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from shoal.cursor import Cursor
 from shoal.errors import (
     CommandFailedException,
     LedgerTampered,
@@ -28,10 +29,12 @@ from shoal.machinery import Accepted, Ended, Event, Printed, Run
 from shoal.printing import Printer
 from shoal.results import JobCompletion, TaskResult
 from shoal.troubles import Troubles
-from shoal.worker.records import ERROR, EXIT, JSON, PICKLE, SUCCEEDED, Record
+from shoal.worker.records import ERROR, EXIT, JSON, OUT_OF_MEMORY, PICKLE, SUCCEEDED, Record
 
 FETCHES = 8
-"""Results beside the ledger that are read at the same time."""
+"""Results beside the ledger that are read at the same time ..."""
+FETCHED_SIZE = 64 << 20
+"""... unless they have more bytes than this together: what was read ahead is held in memory."""
 
 UNPICKLABLE_HERE = "RESULT_CANNOT_BE_UNPICKLED"
 BY_TASKS = ("TaskFailed", "CommandFailed")
@@ -40,39 +43,47 @@ BY_TASKS = ("TaskFailed", "CommandFailed")
 
 async def single(run: Run, *, logs: bool) -> Any:
     """Wait for a function or a command; return its result or JobCompletion, or raise."""
-    record, end, terminal = None, None, None
+    task, end, terminal = None, None, None
     printer, troubles = Printer(prefixed=False), Troubles(run)
     async with aclosing(run.events(logs=logs)) as events:
         async for event in events:
             troubles.observe(event)
             if isinstance(event, Accepted):
-                record = next(iter(event.entry.records), record)
                 terminal = event.entry.terminal or terminal
+                found = [task async for task in _of_entry(run, event.entry)]
+                task = found[0] if found else task
             elif isinstance(event, Printed):
                 printer.show(event.outputs)
             elif isinstance(event, Ended):
                 end = event
     if run.kind == "command":
-        return _completion(run, record and await _task(run, record), end, terminal)
-    if record is None:
+        return _completion(run, task, end, terminal)
+    if task is None:
         raise failure(run, end, terminal)
-    return (await _task(run, record)).result_or_raise()
+    return task.result_or_raise()
 
 
 async def tasks(
-    run: Run, *, logs: bool, observe: Callable[[Event], None] | None = None
+    run: Run,
+    *,
+    logs: bool,
+    observe: Callable[[Event], None] | None = None,
+    after: Cursor | None = None,
 ) -> AsyncGenerator[TaskResult[Any], None]:
-    """Yield each task's outcome as it becomes durable; raise if the run ended without all."""
-    end, terminal, seen = None, None, 0
+    """Yield each task's outcome as it becomes durable; raise if the run ended without all.
+
+    With `after`, only those behind it.
+    """
+    end, terminal, seen = None, None, after.seen if after else 0
     printer, troubles = Printer(prefixed=True), Troubles(run)
-    async with aclosing(run.events(logs=logs)) as events:
+    async with aclosing(run.events(logs=logs, after=after)) as events:
         async for event in events:
             troubles.observe(event)
             if observe:
                 observe(event)
             if isinstance(event, Accepted):
                 terminal = event.entry.terminal or terminal
-                async for task in _of_entry(run, event.entry):
+                async for task in _of_entry(run, event.entry, seen):
                     seen += 1
                     yield task
             elif isinstance(event, Printed):
@@ -112,22 +123,37 @@ def failure(run: Run, end: Ended | None, terminal: Terminal | None) -> ShoalExce
     return job_failed(reason, message)
 
 
-async def _of_entry(run: Run, entry: Entry) -> AsyncGenerator[TaskResult[Any], None]:
-    """Yield an entry's tasks in their order; results that lie beside it are fetched ahead."""
-    records = list(entry.records)
-    for start in range(0, len(records), FETCHES):
-        part = records[start : start + FETCHES]
+async def _of_entry(run: Run, entry: Entry, seen: int = 0) -> AsyncGenerator[TaskResult[Any], None]:
+    """Yield an entry's tasks in their order; results that lie beside it are fetched ahead.
+
+    `seen` is how many tasks came before them.
+    """
+    position = 0
+    for part in _parts(entry.records):
         if any(record.ref for record in part):
-            data = await asyncio.gather(*(_bytes(run, record) for record in part))
+            fetched = await asyncio.gather(*(_bytes(run, record) for record in part))
         else:
-            data = [record.data for record in part]
-        for position, (record, raw) in enumerate(zip(part, data, strict=True), start):
+            fetched = [record.data for record in part]
+        fetched.reverse()
+        for record in part:
             pod, node = entry.pod_of(position) if entry.pods else ("", "")
-            yield decoded(run, record, raw, pod, node)
+            cursor = str(Cursor.behind(entry, position, seen + 1))
+            position, seen = position + 1, seen + 1
+            # the bytes go as soon as they are unpickled: what is large is held twice, not longer
+            yield decoded(run, record, fetched.pop(), pod, node, cursor)
 
 
-async def _task(run: Run, record: Record) -> TaskResult[Any]:
-    return decoded(run, record, await _bytes(run, record))
+def _parts(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Yield runs of records, each as many as are to be fetched at the same time."""
+    start = size = 0
+    for stop, record in enumerate(records):
+        more = record.ref.size if record.ref else 0
+        if stop > start and (stop - start == FETCHES or size + more > FETCHED_SIZE):
+            yield records[start:stop]
+            start, size = stop, 0
+        size += more
+    if start < len(records):
+        yield records[start:]
 
 
 async def _bytes(run: Run, record: Record) -> bytes | memoryview:
@@ -144,7 +170,12 @@ async def _bytes(run: Run, record: Record) -> bytes | memoryview:
 
 
 def decoded(
-    run: Run, record: Record, data: bytes | memoryview, pod: str = "", node: str = ""
+    run: Run,
+    record: Record,
+    data: bytes | memoryview,
+    pod: str = "",
+    node: str = "",
+    cursor: str = "",
 ) -> TaskResult[Any]:
     """Return the record as users see it."""
     state, result, error = record.state, None, None
@@ -156,7 +187,10 @@ def decoded(
             error = _not_here(cause)
     elif record.encoding == EXIT:
         result = json.loads(bytes(data))
-        if record.state != SUCCEEDED and run.kind != "command":
+        if record.state == OUT_OF_MEMORY and run.kind != "command":
+            message, _, lines = result["lastLines"].partition("\n")
+            error = ("OutOfMemory", message, lines)
+        elif record.state != SUCCEEDED and run.kind != "command":
             error = ("", f"Non-zero return code: {result['returnCode']}", result["lastLines"])
     elif record.encoding == ERROR:
         type_, message, text = json.loads(bytes(data))
@@ -170,9 +204,11 @@ def decoded(
         result=result,
         exception=error,
         attempt=record.attempt,
-        log_file_name=f"{run.full_name}/logs",
+        log_file_name=f"{run.full_name}/logs/{record.task}",
         pod=pod,
         node=node,
+        peak_memory=record.memory << 20,
+        cursor=cursor,
     )
 
 

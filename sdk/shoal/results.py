@@ -17,14 +17,25 @@ class TaskResult(Generic[T]):
     Attributes:
         task_id: the item's index.
         is_success: whether the function returned.
-        state: SUCCEEDED, PYTHON_EXCEPTION, NON_ZERO_RETURN_CODE, RESULT_CANNOT_BE_PICKLED,
-            RESULT_CANNOT_BE_UNPICKLED, OUT_OF_MEMORY, WORKER_LOST, ...
+        state: one of
+
+            - SUCCEEDED
+            - PYTHON_EXCEPTION: the function raised.
+            - NON_ZERO_RETURN_CODE: its process ended (a crash, ``os._exit``, a killing signal).
+            - RESULT_CANNOT_BE_PICKLED: it returned what can't travel.
+            - RESULT_CANNOT_BE_UNPICKLED: what it returned can't be read on this machine.
+            - OUT_OF_MEMORY: it was killed for want of memory, or failed with nearly all of it used.
+            - TIMED_OUT: it took longer than task_timeout_seconds.
+            - WORKER_LOST: its worker was lost (eviction, a lost node) once too often.
         result: what the function returned; None is a result too. With
             RESULT_CANNOT_BE_UNPICKLED, the bytes.
         exception: where it failed, (type, message, traceback) as texts.
         attempt: 1 for the first attempt, 2 for the second, ...
-        log_file_name: the run that keeps the output, as in `shoal.attach(...).logs()`.
+        log_file_name: names what the task printed, for `shoal.logs`.
         pod, node: where the attempt ran, as far as known.
+        peak_memory: the most memory that the attempt used, in bytes, to the MiB; 0 if not known.
+        cursor: where this task stands among the run's results: ``results(after=cursor)`` of the
+            run's handle, on any machine, yields what comes behind it. "" outside of such a stream.
     """
 
     task_id: int
@@ -36,6 +47,8 @@ class TaskResult(Generic[T]):
     log_file_name: str = ""
     pod: str = ""
     node: str = ""
+    peak_memory: int = 0
+    cursor: str = ""
 
     def result_or_raise(self) -> T:
         """Return the result, or raise TaskException with the remote traceback."""

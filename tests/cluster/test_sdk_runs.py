@@ -14,7 +14,7 @@ import pytest
 from namespaces import Place
 
 import shoal
-from shoal.errors import JobDeleted
+from shoal.errors import JobDeleted, JobNotFound
 from shoal.kube import MAPJOBS, PODS
 
 HERE = shoal.Deployment()  # functions that travel by value need no code
@@ -139,7 +139,7 @@ async def test_a_handle_and_another_process_that_attaches(
     assert await handle.result() == [2, 3, 4]
     assert (await handle.status()).succeeded == 3
     await handle.delete()
-    with pytest.raises(JobDeleted, match="shared"):
+    with pytest.raises(JobNotFound, match="shared"):
         await shoal.attach("mapjobs.shoal.dev/shared", host)
 
 
@@ -169,7 +169,7 @@ async def test_cancelling_the_caller_cancels_the_job(host: shoal.Kubernetes) -> 
 async def found(name: str, host: shoal.Kubernetes) -> shoal.JobHandle | None:
     try:
         return await shoal.attach(name, host)
-    except JobDeleted:
+    except JobNotFound:
         return None
 
 

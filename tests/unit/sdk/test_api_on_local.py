@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import shoal
-from shoal.errors import JobDeleted
+from shoal.errors import JobNotFound
 
 
 def module_level(x: int) -> tuple[int, str]:
@@ -238,7 +238,7 @@ async def test_a_handle(local: shoal.Local, here: shoal.Deployment) -> None:
     again = await shoal.attach("handled", local)
     assert await again.result() == [1, 4, 9]
     await again.delete()
-    with pytest.raises(JobDeleted, match="handled"):
+    with pytest.raises(JobNotFound, match="handled"):
         await shoal.attach("handled", local)
 
 
@@ -295,7 +295,7 @@ async def running(name: str, host: shoal.Host) -> shoal.JobHandle:
                 handle = await shoal.attach(name, host)
                 if (await handle.status()).phase == "Running":
                     return handle
-            except JobDeleted:
+            except JobNotFound:
                 pass  # not there yet
             await asyncio.sleep(0.01)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shoal import errors, outcome
+from shoal.cursor import Cursor
 from shoal.ledger import Entry, Terminal
 from shoal.machinery import Accepted, Ended, Event, Kind, Observed
 from shoal.worker.records import ERROR, EXIT, NON_ZERO_RETURN_CODE, PICKLE, SUCCEEDED, Record, Ref
@@ -25,7 +26,9 @@ class Told:
         self.name, self.full_name = "x", "jobs.shoal.dev/x"
         self.beside: dict[str, bytes] = {}
 
-    async def events(self, *, logs: bool) -> AsyncGenerator[Event, None]:
+    async def events(
+        self, *, logs: bool, after: Cursor | None = None
+    ) -> AsyncGenerator[Event, None]:
         for event in self.told:
             yield event
 
