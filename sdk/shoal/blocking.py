@@ -358,13 +358,31 @@ class JobHandle:
         """Wait, and return or raise what the matching run function would."""
         return loop_thread.run(self._handle.result())
 
-    def results(self) -> Iterator[TaskResult[Any]]:
+    def results(self, *, after: str | None = None) -> Iterator[TaskResult[Any]]:
         """Yield the tasks' outcomes, those that are there and then the others as they come."""
-        return loop_thread.iterate(self._handle.results())
+        return loop_thread.iterate(self._handle.results(after=after))
 
-    def logs(self, *, follow: bool = False) -> str:
-        """Return what was printed so far; with `follow`, until the end."""
-        return loop_thread.run(self._handle.logs(follow=follow))
+    def logs(
+        self, *, task: int | None = None, attempt: int | None = None, follow: bool = False
+    ) -> str:
+        """Return what was printed so far; with `follow`, at the end."""
+        return loop_thread.run(self._handle.logs(task=task, attempt=attempt, follow=follow))
+
+    def follow_logs(self, *, task: int | None = None, attempt: int | None = None) -> Iterator[str]:
+        """Yield what `logs` returns, and then what is printed until the end, as it comes."""
+        return loop_thread.iterate(self._handle.follow_logs(task=task, attempt=attempt))
+
+    def suspend(self) -> None:
+        """Pause it: its tasks are taken back, and its workers are free for others."""
+        loop_thread.run(self._handle.suspend())
+
+    def resume(self) -> None:
+        """Let a suspended run go on."""
+        loop_thread.run(self._handle.resume())
+
+    def set_parallelism(self, workers: int) -> None:
+        """Set how many workers a map may have at one time; those beyond end their tasks first."""
+        loop_thread.run(self._handle.set_parallelism(workers=workers))
 
     def cancel(self) -> None:
         """End it; finished tasks keep their results. No error if it has ended already."""

@@ -7,9 +7,10 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from shoal import outcome
+from shoal.cursor import Cursor
 from shoal.errors import ConfigurationError
-from shoal.machinery import Ended, Printed, Run
-from shoal.printing import Printer
+from shoal.log_texts import pieces
+from shoal.machinery import Run
 from shoal.results import TaskResult
 
 if TYPE_CHECKING:
@@ -67,31 +68,62 @@ class JobHandle:
             return await outcome.whole(self._run, logs=False)
         return await outcome.single(self._run, logs=False)
 
-    async def results(self) -> AsyncGenerator[TaskResult[Any], None]:
-        """Yield the tasks' outcomes, those that are there and then the others as they come."""
+    async def results(self, *, after: str | None = None) -> AsyncGenerator[TaskResult[Any], None]:
+        """Yield the tasks' outcomes, those that are there and then the others as they come.
+
+        With `after`, a `TaskResult.cursor`, only what comes behind that task: who keeps the cursor
+        of each task that he has processed, and begins again after the last one, on this machine or
+        another, gets each of the others once.
+
+        Raises ConfigurationError for a cursor of another run.
+        """
         if self._run.kind == "command":
             raise ConfigurationError(f"{self.full_name} is a command: use result() or logs()")
-        async with aclosing(outcome.tasks(self._run, logs=False)) as tasks:
+        start = Cursor.parse(after) if after else None
+        async with aclosing(outcome.tasks(self._run, logs=False, after=start)) as tasks:
             async for task in tasks:
                 yield task
 
-    async def logs(self, *, follow: bool = False) -> str:
-        """Return what was printed so far; with `follow`, until the end."""
-        status = await self._run.status()
-        chunks = (status.get("logs") or {}).get("length", 0)
-        if not chunks and not follow:
-            return ""
-        text: list[str] = []
-        printer, seen = Printer(prefixed=self._run.kind == "map", write=text.append), 0
-        async with aclosing(self._run.events(logs=True)) as events:
-            async for event in events:
-                if isinstance(event, Printed):
-                    seen += 1
-                    printer.show(event.outputs)
-                if isinstance(event, Ended) or (seen >= chunks and not follow):
-                    break
-        printer.close()
-        return "".join(text)
+    async def logs(
+        self, *, task: int | None = None, attempt: int | None = None, follow: bool = False
+    ) -> str:
+        """Return what was printed so far; with `follow`, at the end.
+
+        Of one task or one attempt alone, if wanted. Lines of a map begin with their task's index
+        unless `task` is given.
+        """
+        async with aclosing(pieces(self._run, task, attempt, follow=follow)) as found:
+            return "".join([piece async for piece in found])
+
+    async def follow_logs(
+        self, *, task: int | None = None, attempt: int | None = None
+    ) -> AsyncGenerator[str, None]:
+        """Yield what `logs` returns, and then what is printed until the end, as it comes."""
+        async with aclosing(pieces(self._run, task, attempt, follow=True)) as found:
+            async for piece in found:
+                yield piece
+
+    async def suspend(self) -> None:
+        """Pause it: its tasks are taken back, and its workers are free for others.
+
+        What has finished stays so. A task that runs is begun again after `resume`, which costs it no attempt.
+        """
+        await self._run.suspend(True)
+
+    async def resume(self) -> None:
+        """Let a suspended run go on."""
+        await self._run.suspend(False)
+
+    async def set_parallelism(self, workers: int) -> None:
+        """Set how many workers a map may have at one time; those beyond end their tasks first.
+
+        Raises ConfigurationError for what is no map.
+        """
+        if self._run.kind != "map":
+            raise ConfigurationError(f"{self.full_name} is no map: it has one worker")
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise ConfigurationError(f"the number of workers must be 1 or more, not {workers!r}")
+        await self._run.set_parallelism(workers)
 
     async def cancel(self) -> None:
         """End it; finished tasks keep their results. No error if it has ended already."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from shoal.errors import TaskException
+
+if TYPE_CHECKING:
+    from shoal.hosts import Host
 
 T = TypeVar("T")
 
@@ -55,6 +58,12 @@ class TaskResult(Generic[T]):
         if self.is_success:
             return cast(T, self.result)
         raise TaskException(*(self.exception or (self.state, "", "")))
+
+    async def logs(self, host: Host | None = None) -> str:
+        """Return what this attempt printed; `host` as for `shoal.attach`."""
+        from shoal.log_texts import logs
+
+        return await logs(self.log_file_name, host, attempt=self.attempt)
 
 
 @dataclass(frozen=True)
