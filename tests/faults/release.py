@@ -18,7 +18,17 @@ from typing import Any, Self
 
 from shoal import crdgen
 from shoal.errors import ApiError
-from shoal.kube import CONFIGMAPS, CRDS, NAMESPACES, NODES, SECRETS, SERVICES, Client, Resource
+from shoal.kube import (
+    CONFIGMAPS,
+    CRDS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    SECRETS,
+    SERVICES,
+    Client,
+    Resource,
+)
 from shoal.storage import S3Storage
 
 CHART = Path(crdgen.__file__).parents[2] / "charts" / "shoal"
@@ -37,8 +47,10 @@ OWN_KEY = "faults-own"
 """The Secret that jobs name with a bucket of their own."""
 OTHERS_NAMES = ("SHOAL_NAMESPACE", "SHOAL_BUCKET", "SHOAL_BUCKET_SECRET")
 """Variables by which clients find another release's bucket."""
-OTHERS_SECONDS = 25.0
-"""The other release's sweep sees within so long that a namespace is ours."""
+OTHERS_SECONDS = 60.0
+"""Another release sees within so long that a namespace is ours."""
+PROBE_SECONDS = 1.5
+"""A release that serves a namespace takes a job within so long."""
 
 
 class Release:
@@ -92,6 +104,17 @@ class Release:
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         return field in schema["properties"]["spec"]["properties"]
 
+    async def save_logs(self) -> None:
+        """Keep what workers said and how jobs stood, to look at after a trouble."""
+        pods = await self.api.list(PODS, self.served)
+        for pod in pods["items"]:
+            name = pod["metadata"]["name"]
+            path = self._folder / f"{name}.log"
+            path.write_text(await run("kubectl", "logs", "-n", self.served, name))
+        kinds = "jobs.shoal.dev,mapjobs.shoal.dev,deployments.shoal.dev,pods"
+        objects = await run("kubectl", "get", "-n", self.served, kinds, "-ojson")
+        (self._folder / "objects.json").write_text(objects)
+
     async def _set_up(self) -> None:
         found = await self.api.get(SECRETS, "shoal-minio", "shoal-system")
         self._keys = {k: base64.b64decode(v).decode() for k, v in found["data"].items()}
@@ -110,30 +133,39 @@ class Release:
         await self._log_in()
 
     async def _claim(self) -> None:
-        """Make the served namespace, and claim it before another release does."""
+        """Make the served namespace, and claim it; no other release must take jobs there."""
         body = _object("ConfigMap", "shoal")
         body["metadata"]["labels"] = {
             "shoal.dev/instance": self.instance,
             "shoal.dev/claim": "named",
         }
-        first = asyncio.create_task(self._is_first(body))
         await self.api.create(NAMESPACES, _object("Namespace", self.served))
-        if not await first:
+        try:
+            await self.api.create(CONFIGMAPS, body, self.served)
+        except ApiError as error:
+            if error.status != 409:
+                raise
             await self.api.patch(CONFIGMAPS, "shoal", body, self.served)
-            await asyncio.sleep(OTHERS_SECONDS)  # it looks again with its next sweep
+        async with asyncio.timeout(OTHERS_SECONDS):
+            while await self._is_served():
+                await asyncio.sleep(1.0)
+            while not await self._has_account():
+                await asyncio.sleep(0.1)
 
-    async def _is_first(self, body: dict[str, Any]) -> bool:
-        """Make the ConfigMap as soon as there is the namespace; False if it was there before."""
-        while True:
-            try:
-                await self.api.create(CONFIGMAPS, body, self.served)
-            except ApiError as error:
-                if error.status == 409:
-                    return False
-                if error.status != 404:
-                    raise
-            else:
-                return True
+    async def _is_served(self) -> bool:
+        """Whether another release still takes jobs here: it looks again every ten seconds."""
+        probe = {"function": {"name": "math.gcd", "args": [1, 1]}, "cancel": True}
+        body = _object("Job", "probe", "shoal.dev/v1alpha1") | {"spec": probe}
+        await self.api.create(JOBS, body, self.served)
+        await asyncio.sleep(PROBE_SECONDS)
+        found = await self.api.get(JOBS, "probe", self.served)
+        await self.api.delete(JOBS, "probe", self.served)
+        return bool(found.get("status"))
+
+    async def _has_account(self) -> bool:
+        """Whether Pods can be made in the namespace already."""
+        found = await self.api.list(ACCOUNTS, self.served)
+        return any(item["metadata"]["name"] == "default" for item in found["items"])
 
     async def _install(self) -> None:
         values: dict[str, Any] = {

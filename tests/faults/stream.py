@@ -8,14 +8,14 @@ looked after at the end.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import cloudpickle
@@ -29,8 +29,8 @@ from .release import OWN_BUCKET, OWN_KEY, Release
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-PATIENCE = 150.0
-"""Seconds after which a job that has not ended counts as hung: lives are short."""
+QUIET_SECONDS = 90.0
+"""An operator that lives on ends within so long all jobs that there are."""
 LOOK_SECONDS = 0.3
 LARGE = 50_000
 PLAIN = shoal.Deployment()
@@ -73,24 +73,30 @@ class Stream:
         if await self._release.offers("mapjobs.shoal.dev", "suspend"):
             self.errands.append(self.suspended)
 
-    async def run(self, stop: asyncio.Event, *, at_once: int = 3) -> None:
-        """Run one errand after the other, several at a time."""
-        turn = iter(range(1_000_000_000))
-
-        async def serve() -> None:
-            while not stop.is_set():
-                await self.errand(self.errands[next(turn) % len(self.errands)])
-
-        await asyncio.gather(*(serve() for _ in range(at_once)))
+    async def run(self, stop: asyncio.Event, *, at_once: int = 4) -> None:
+        """Run one errand after the other, several at a time, until `stop`; then end them."""
+        turn = itertools.cycle(self.errands)
+        under_way: dict[asyncio.Task[None], str] = {}
+        stopping = asyncio.create_task(stop.wait())
+        while not stop.is_set():
+            while len(under_way) < at_once:
+                errand = next(turn)
+                under_way[asyncio.create_task(self.errand(errand))] = errand.__name__
+            waits = [*under_way, stopping]
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                del under_way[task]
+        done, hung = await asyncio.wait(under_way, timeout=QUIET_SECONDS)
+        for task in hung:
+            task.cancel()
+        await asyncio.gather(*hung, return_exceptions=True)
+        self.troubles += [f"{under_way[task]}: hung" for task in hung]
 
     async def errand(self, errand: Callable[[], Awaitable[None]]) -> None:
         """Run one errand and note how it went."""
         name = errand.__name__
         try:
-            async with asyncio.timeout(PATIENCE):
-                await errand()
-        except TimeoutError:
-            self.troubles.append(f"{name}: hung")
+            await errand()
         except Exception as error:
             self.troubles.append(f"{name}: {type(error).__name__}: {error}")
         else:
@@ -105,7 +111,7 @@ class Stream:
             return [key for key in keys if any(job in key for job in self._gone)]
 
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(QUIET_SECONDS):
                 while await asyncio.to_thread(left):
                     await asyncio.sleep(LOOK_SECONDS)
         except TimeoutError:
@@ -360,21 +366,6 @@ class Stream:
         if seen is not None and found != seen:
             raise Wrong(f"{name}: the ledger has {found}, a client saw {seen}")
         return found
-
-
-@asynccontextmanager
-async def streaming(stream: Stream) -> AsyncIterator[None]:
-    """Let errands come while the body runs, and end those that have begun."""
-    stop = asyncio.Event()
-    running = asyncio.create_task(stream.run(stop))
-    try:
-        yield
-    except BaseException:
-        running.cancel()
-        raise
-    finally:
-        stop.set()
-    await running
 
 
 def _finished(status: dict[str, Any]) -> bool:

@@ -25,9 +25,9 @@ from pathlib import Path
 from shoal.kube import connect
 
 from . import points
-from .lives import Lives
+from .lives import Death, Lives
 from .release import OTHERS_NAMES, Release
-from .stream import Stream, streaming
+from .stream import Stream
 
 ALONE = 1.5
 """For so many seconds of a life its point is armed alone."""
@@ -46,7 +46,6 @@ class Tally:
     left: list[str]
     survived: int = 0
     lives: int = 0
-    deaths: int = 0
     maps: Counter[str] = field(default_factory=Counter)
     troubles: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -59,6 +58,17 @@ class Tally:
         known = json.loads(path.read_text())
         known["left"] = [name for name in known["left"] if name in every]
         return cls(**known | {"maps": Counter(known["maps"])})
+
+    def note(self, death: Death) -> None:
+        """Count a life."""
+        self.lives += 1
+        if death.killed_by:
+            self.left.remove(death.killed_by)
+            self.survived = 0
+            return
+        self.survived += 1
+        if death.exit_code != 0:
+            self.troubles.append(f"life {death.number} ended with exit code {death.exit_code}")
 
     @property
     def is_over(self) -> bool:
@@ -74,39 +84,33 @@ async def sweep(tally: Tally, *, at_most: float, chance: random.Random, folder: 
         Release(api, folder) as release,
         Lives("operator", folder) as lives,
     ):
-        stream = Stream(release)
+        stream, stop = Stream(release), asyncio.Event()
         await stream.offer_more()
-        async with streaming(stream):
-            while not tally.is_over and time.monotonic() - begun < at_most:
-                death = await lives.live(
-                    [chance.choice(tally.left)],
-                    later=tally.left,
-                    later_seconds=0.0 if tally.survived else ALONE,
-                    stop_after=chance.uniform(*LONGEST),
-                    seconds=LONGEST[1] + STOP_SECONDS,
-                    environment=release.environment,
-                )
-                tally.lives += 1
-                if death.killed_by:
-                    tally.left.remove(death.killed_by)
-                    tally.deaths += 1
-                    tally.survived = 0
-                else:
-                    tally.survived += 1
-                    if death.exit_code != 0:
-                        tally.troubles.append(f"exit code {death.exit_code}: see {lives.log}")
-                done = sum(stream.done.values())
-                print(
-                    f"{time.monotonic() - begun:7.1f} s  {len(tally.left):4} left  {done:4} jobs"
-                    f"  {death.killed_by or f'stopped, exit code {death.exit_code}'}",
-                    flush=True,
-                )
-            last = lives.begin(environment=release.environment)
-            stream_end = time.monotonic()
+        running = asyncio.create_task(stream.run(stop))
+        while not tally.is_over and time.monotonic() - begun < at_most:
+            death = await lives.live(
+                [chance.choice(tally.left)],
+                later=tally.left,
+                later_seconds=0.0 if tally.survived else ALONE,
+                stop_after=chance.uniform(*LONGEST),
+                seconds=LONGEST[1] + STOP_SECONDS,
+                environment=release.environment,
+            )
+            tally.note(death)
+            print(
+                f"{time.monotonic() - begun:7.1f} s  {len(tally.left):4} left"
+                f"  {sum(stream.done.values()):4} jobs"
+                f"  {death.killed_by or f'stopped, exit code {death.exit_code}'}",
+                flush=True,
+            )
+        last = lives.begin(environment=release.environment)
+        stop.set()
+        await running
+        if stream.troubles:
+            await release.save_logs()
         await stream.settle()
         lives.signal()
-        await last
-        print(f"the last errands took {time.monotonic() - stream_end:.0f} s", flush=True)
+        tally.note(await last)
         tally.maps += stream.done
         tally.troubles += stream.troubles
     tally.seconds += time.monotonic() - begun

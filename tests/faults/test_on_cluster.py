@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from shoal.kube import connect
 from . import points
 from .lives import Lives
 from .release import OTHERS_NAMES, Release
-from .stream import Stream, streaming
+from .stream import Stream
 
 CHOSEN = [
     # (module, function, what is awaited, side)
@@ -68,13 +69,15 @@ async def test_an_operator_that_dies_between_deed_and_word_loses_nothing(
         Release(api, tmp_path) as release,
         Lives("operator", tmp_path) as lives,
     ):
-        stream = Stream(release)
-        async with streaming(stream):
-            while left:
-                death = await lives.live(left, stop_after=LONGEST, environment=release.environment)
-                assert death.killed_by, f"not reached: {left}; log: {lives.log}"
-                left.remove(death.killed_by)
-            last = lives.begin(environment=release.environment)
+        stream, stop = Stream(release), asyncio.Event()
+        running = asyncio.create_task(stream.run(stop))
+        while left:
+            death = await lives.live(left, stop_after=LONGEST, environment=release.environment)
+            assert death.killed_by, f"not reached: {left}; log: {lives.log}"
+            left.remove(death.killed_by)
+        last = lives.begin(environment=release.environment)
+        stop.set()
+        await running
         await stream.settle()
         lives.signal()
         assert (await last).exit_code == 0
