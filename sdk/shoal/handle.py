@@ -106,7 +106,8 @@ class JobHandle:
     async def suspend(self) -> None:
         """Pause it: its tasks are taken back, and its workers are free for others.
 
-        What has finished stays so. A task that runs is begun again after `resume`, which costs it no attempt.
+        What has finished stays so. A task that runs is begun again after `resume`, which costs it
+        no attempt.
         """
         await self._run.suspend(True)
 
