@@ -102,6 +102,15 @@ class Claims:
             self.foreign.add(namespace)
         return self.is_ours(namespace)
 
+    async def _create(self, wanted: dict[str, Any], namespace: str) -> str:
+        try:
+            await self._api.create(CONFIGMAPS, wanted, namespace)
+        except ApiError as error:
+            if error.status != 409 or error.reason != "AlreadyExists":
+                raise
+            return await self._announce(namespace)  # somebody was faster: it says who
+        return self._settings.instance
+
     async def _announce(self, namespace: str) -> str:
         """Bring the ConfigMap up to date; return whose it is."""
         wanted = config_map(self._settings)
@@ -110,8 +119,7 @@ class Claims:
         except ApiError as error:
             if error.status != 404:
                 raise
-            await self._api.create(CONFIGMAPS, wanted, namespace)
-            return self._settings.instance
+            return await self._create(wanted, namespace)
         labels = known["metadata"].get("labels") or {}
         owner = str(labels.get(names.INSTANCE) or "")
         stronger = bool(self._settings.watch_namespaces) and labels.get(names.CLAIM) != "named"

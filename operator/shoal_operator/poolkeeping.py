@@ -30,6 +30,8 @@ from .trouble import History, Trouble, is_stale, no_contact, pool_trouble
 logger = logging.getLogger(__name__)
 
 REFUSED_PAUSE = 5.0
+ACCOUNT_PATIENCE = 10.0
+"""Seconds in which a namespace's service account may come into being."""
 CREATES_AT_ONCE = 10
 ROOM_PAUSE = 2.0
 """Seconds for the scheduler to use the room that idle workers left, before more of them go."""
@@ -248,7 +250,7 @@ class PoolKeeper:
             trouble = refusal(error, time.time())
             if trouble is None:
                 raise
-            pause = REFUSED_PAUSE if trouble.fatal_at is None else 6 * REFUSED_PAUSE
+            trouble, pause = since_before(trouble, memory.history.refused, time.time())
             memory.history = replace(memory.history, refused=trouble, retry_at=time.time() + pause)
             logger.warning("no Pod for pool %s: %s", pool.key, trouble.message)
             return False
@@ -285,5 +287,17 @@ def refusal(error: ApiError, now: float) -> Trouble | None:
     if error.status == 403 and "exceeded quota" in text:
         return Trouble(Reason.QUOTA_EXCEEDED, text)
     if error.status in (400, 403, 404, 422):
-        return Trouble(Reason.POD_REJECTED, f"the API server refuses the Pod: {text}", now)
+        young = "serviceaccount" in text and "not found" in text  # its namespace may be new
+        fatal_at = now + ACCOUNT_PATIENCE if young else now
+        return Trouble(Reason.POD_REJECTED, f"the API server refuses the Pod: {text}", fatal_at)
     return None
+
+
+def since_before(trouble: Trouble, before: Trouble | None, now: float) -> tuple[Trouble, float]:
+    """A refusal with the deadline of the first of its kind, and how long to wait after it."""
+    if trouble.fatal_at is None:
+        return trouble, REFUSED_PAUSE
+    if before is not None and before.reason is trouble.reason and before.fatal_at is not None:
+        trouble = replace(trouble, fatal_at=min(trouble.fatal_at, before.fatal_at))
+    patient = trouble.fatal_at is not None and trouble.fatal_at > now
+    return trouble, 1.0 if patient else 6 * REFUSED_PAUSE

@@ -164,12 +164,17 @@ class Assignment:
     def _has_room(self, worker: str, pool: str) -> bool:
         """Whether the worker can be, or stay, a member."""
         size = self._sizes[pool]
-        if len(self._members) - (worker in self._members) >= self.parallelism:
-            return False
         if len(self._sizes) == 1:
-            return True
-        alike = sum(other == size for one, other in self._members.items() if one != worker)
-        return alike < self._demand().get(size, 0)
+            return len(self._members) - (worker in self._members) < self.parallelism
+        # a member without claims keeps its place only while there is something of its size
+        now = self._now()
+        others = [
+            other
+            for one, other in self._members.items()
+            if one != worker and (self.claims.of(one) or self._tasks.ready(now, other))
+        ]
+        alike = others.count(size)
+        return len(others) < self.parallelism and alike < self._demand().get(size, 0)
 
     def enough(self, worker: str) -> bool:
         """Tell whether what the worker holds keeps it busy until its next poll is answered."""

@@ -170,6 +170,7 @@ class LedgerWriter:
         )
         raw = ledger.seal(entry, self._spec.context, self._secret)
         await self._append(raw)
+        self._in_flight = None
         batch.done.set_result(None)
         self._tell(entry)
         if batch.terminal is None:

@@ -358,7 +358,7 @@ class Dispatcher:
         for result in results:
             await result
         session.heard = self._now()
-        if session.identity.pod_uid not in self._busy():
+        if groups:
             session.idle_since = self._now()
         self._pump(worker.pool)
         return {"gone": gone, "later": later}
@@ -532,8 +532,10 @@ class Dispatcher:
                 await asyncio.sleep(1.0)
 
     def _look_after_time(self) -> None:
-        now = self._now()
+        now, busy = self._now(), self._busy()
         for session in list(self._sessions.values()):
+            if session.identity.pod_uid in busy:
+                session.idle_since = now
             if now - session.heard > SILENCE_SECONDS and not session.is_waiting:
                 _log.warning("worker %s fell silent", session.identity.pod)
                 self.worker_gone(session.identity.pod_uid, "it fell silent")

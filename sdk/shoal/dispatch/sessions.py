@@ -15,7 +15,7 @@ class Session:
 
     Attributes:
         heard: when it last did, on the dispatcher's clock.
-        idle_since: since when it holds no claim.
+        idle_since: when it was last known to hold a claim, or joined.
         waiting: the poll that waits for an answer, or None.
         knows: ids of the jobs whose description it has.
         leaving: it is to exit once it holds nothing.

@@ -527,6 +527,18 @@ async def test_idle_workers_leave_but_for_the_pools_minimum() -> None:
     assert [answer.get("exit", False) for answer in answers] == [True, True, False]
 
 
+async def test_a_sign_of_life_is_no_work() -> None:
+    dispatcher, _, clock = make()
+    dispatcher.set_pool(POOL, PoolSettings(idle_seconds=300))
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    for _ in range(60):
+        clock.now += 5
+        await dispatcher.report(worker.identity, {}, [])
+    dispatcher._look_after_time()
+    assert (await worker.poll())["exit"]
+
+
 async def test_the_longest_idle_workers_of_other_pools_make_room() -> None:
     dispatcher, _, clock = make()
     dispatcher.set_pool("kept", PoolSettings(min_workers=1))

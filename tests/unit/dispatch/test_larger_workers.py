@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -125,3 +126,15 @@ async def test_where_no_larger_worker_can_be_had_only_its_tasks_fail() -> None:
     assert found[0] == (records.OUT_OF_MEMORY, b'["OutOfMemory", "no node has 2Gi", ""]')
     assert found[1][0] == records.SUCCEEDED
     assert view(dispatcher).terminal is not None
+
+
+async def test_an_idle_worker_of_the_first_size_keeps_no_place() -> None:
+    dispatcher, store, _ = await start(parallelism=1)
+    small, large = Worker(dispatcher, "a"), Worker(dispatcher, "b", sized(2))
+    await small.poll()
+    await small.report(records.PYTHON_EXCEPTION)
+    waiting = asyncio.create_task(small.poll(wait=20))
+    assert (await large.poll())["claims"]
+    await large.report()
+    assert results(store) == {0: (records.SUCCEEDED, b"r0")}
+    waiting.cancel()

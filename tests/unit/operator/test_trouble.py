@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shoal.errors import ApiError
-from shoal_operator.poolkeeping import refusal
+from shoal_operator.poolkeeping import ACCOUNT_PATIENCE, refusal, since_before
 from shoal_operator.reasons import Reason
 from shoal_operator.settings import Settings
 from shoal_operator.trouble import History, pool_trouble
@@ -89,3 +89,17 @@ def test_refused_pods(status: int, text: str, reason: Reason, fatal: bool) -> No
 @pytest.mark.parametrize("status", [0, 409, 429, 500, 503])
 def test_what_may_work_next_time_is_no_refusal(status: int) -> None:
     assert refusal(ApiError(status, "x", "x"), 5.0) is None
+
+
+def test_a_service_account_that_is_missing_is_waited_for_once() -> None:
+    error = ApiError(403, "Forbidden", 'serviceaccount "default" not found')
+    first = refusal(error, 5.0)
+    assert first is not None
+    assert first.fatal_at == 5.0 + ACCOUNT_PATIENCE
+    later = refusal(error, 9.0)
+    assert later is not None
+    kept, pause = since_before(later, first, 9.0)
+    assert (kept.fatal_at, pause) == (5.0 + ACCOUNT_PATIENCE, 1.0)
+    over, pause = since_before(later, first, 5.0 + ACCOUNT_PATIENCE)
+    assert over.fatal_at == 5.0 + ACCOUNT_PATIENCE
+    assert pause > 1.0
