@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 from shoal import ledger
 from shoal.cursor import Cursor
-from shoal.errors import ConfigurationError, LedgerTampered
+from shoal.errors import ConfigurationError, LedgerTampered, ObjectNotFound
 from shoal.ledger import Entry
 
 #: How many entries are fetched at the same time.
@@ -24,6 +25,21 @@ READ_AHEAD = 16
 HELD_SIZE = 64 << 20
 
 Get = Callable[[str], Awaitable[bytes]]
+
+
+async def present(get: Get, key: str) -> bytes:
+    """Return the object of a ledger, or a result that it refers to.
+
+    Raises:
+        LedgerTampered: it is not there.
+    """
+    try:
+        return await get(key)
+    except ObjectNotFound as error:
+        raise LedgerTampered(
+            f"{key} is not in the bucket any more: somebody has removed it, or the run's time "
+            "there (ttlSecondsAfterFinished) is over"
+        ) from error
 
 
 class _Unit(NamedTuple):
@@ -45,7 +61,7 @@ class LedgerReader:
 
         Entries are read from the first on, or from where `after` was.
         """
-        self._get = get
+        self._get = partial(present, get)
         self._prefix = prefix
         self._after = after
         self.length = after.length if after else 0

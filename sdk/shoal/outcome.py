@@ -25,6 +25,7 @@ from shoal.errors import (
     job_failed,
 )
 from shoal.ledger import Entry, Terminal
+from shoal.ledger_reader import present
 from shoal.machinery import Accepted, Ended, Event, Printed, Run
 from shoal.printing import Printer
 from shoal.results import JobCompletion, TaskResult
@@ -160,7 +161,7 @@ async def _bytes(run: Run, record: Record) -> bytes | memoryview:
     """Return the result's bytes, from beside the ledger only if their digest is right."""
     if record.ref is None:
         return record.data
-    data = await run.fetch(record.ref.key)
+    data = await present(run.fetch, record.ref.key)
     if hashlib.sha256(data).hexdigest() != record.ref.sha256:
         raise LedgerTampered(
             f"{run.full_name}: {record.ref.key} is not what the worker wrote (its digest differs "
