@@ -23,7 +23,7 @@ from . import frames
 from .memory import Peak
 from .note import Note
 from .outcomes import Outcome, Pickler, failure
-from .output import label
+from .output import marks
 from .turns import SKIP
 
 #: Head of an outcome: task, attempt, state, encoding, MiB, seconds, length; network order.
@@ -56,12 +56,14 @@ def main(ends: Ends, note: Note, scratch: str) -> None:
     if opened is None:
         return
     header, blobs = opened
-    job = header["open"]
+    job, pid = header["open"], os.getpid()
     try:
         call = _prepare(job, blobs, pickler)
     except BaseException as error:
         _write(ends.results, NOT_LOADED, 0, failure(error))
         return
+    if os.getpid() != pid:
+        return  # the function's module forked, and the other one serves
     tasks = _Tasks(ends, note, job, call)
     while (message := _read(source)) is not None and tasks.run(*message):
         note.clear()
@@ -72,12 +74,14 @@ class _Tasks:
 
     def __init__(self, ends: Ends, note: Note, job: dict[str, Any], call: Call) -> None:
         self._ends, self._note, self._call = ends, note, call
+        self._output = ends.output
         self._job: str = job["id"]
         self._tells_begin: bool = job["tellsBegin"]
-        self._mark = job["mark"].encode()
+        self._mark = marks(job["mark"].encode())
         self._peak = Peak()
         self._due = 0.0
-        self._pid = os.getpid()
+        self._is_copy = False
+        os.register_at_fork(after_in_child=self._become_copy)
 
     def run(self, header: dict[str, Any], blobs: list[memoryview]) -> bool:
         """Run the tasks of one message; return False if there is no agent any more."""
@@ -100,8 +104,8 @@ class _Tasks:
             start += size
             # what the task printed must be in its pipe before its outcome is
             self._flush()
-            if os.getpid() != self._pid:
-                os._exit(0)  # the task forked, and this is the copy: the other one answers
+            if self._is_copy:
+                os._exit(0)  # the task forked, and the other one answers
             memory = self._look_after() if ended >= self._due else self._peak.of_short
             _write(results, task, attempt, outcome, ended - began, memory)
         return True
@@ -119,20 +123,23 @@ class _Tasks:
             try:
                 os.get_inheritable(number)
             except OSError:
-                if self._ends.output >= 0:
-                    os.dup2(self._ends.output, number)
+                if self._output >= 0:
+                    os.dup2(self._output, number)
+
+    def _become_copy(self) -> None:
+        self._is_copy = True
 
     def _begin_output(self, task: int, attempt: int) -> None:
         """Mark what follows in the output as this task's."""
-        mark = self._mark + label(task, attempt)
-        while self._ends.output >= 0:
+        mark = self._mark(task, attempt)
+        while self._output >= 0:
             try:
-                os.write(self._ends.output, mark)
+                os.write(self._output, mark)
                 return
             except BlockingIOError:  # a task, or a program that it ran, made the pipe so
-                select.select([], [self._ends.output], [])
+                select.select([], [self._output], [])
             except OSError:  # a task closed what it did not open: the rest counts as its output
-                self._ends = self._ends._replace(output=-1)
+                self._output = -1
 
     def _flush(self) -> None:
         try:

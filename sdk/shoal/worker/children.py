@@ -172,7 +172,7 @@ class Child:
         try:
             while len(self._received) - start >= RESULT.size and not self._fault:
                 head = RESULT.unpack_from(self._received, start)
-                if head[0] != NOT_LOADED and not self._is_expected(*head[:3]):
+                if not self._is_expected(head):
                     self._condemn("the process wrote into the pipe for results")
                     break
                 stop = start + RESULT.size + head[-1]
@@ -189,10 +189,12 @@ class Child:
         finally:
             del self._received[:start]
 
-    def _is_expected(self, task: int, attempt: int, state: int) -> bool:
+    def _is_expected(self, head: tuple[Any, ...]) -> bool:
         """Tell whether the child can have written this: a task may write anywhere."""
-        known = state == BEGUN or state < len(STATES)
-        return known and bool(self.fed) and self.fed[0][1:3] == (attempt, task)
+        if head[0] == NOT_LOADED:
+            return True
+        known = head[2] < len(STATES) or head[2] == BEGUN
+        return known and bool(self.fed) and self.fed[0][2] == head[0]
 
     def _outcome(self, head: tuple[Any, ...], data: bytes) -> Outcome:
         task, attempt, state, encoding, memory, seconds, _ = head

@@ -73,7 +73,8 @@ class Outbox:
         """Add an outcome; `path` names the file with a large result, `record.ref` its digest."""
         with self._changed:
             self._outcomes.append(_Outcome(job, claim, record, seconds, path))
-            self._printed.pop((job, record.task, record.attempt), None)
+            if self._printed:
+                self._printed.pop((job, record.task, record.attempt), None)
             self._changed.notify_all()
 
     def add_output(self, job: str, task: int, attempt: int, text: bytes) -> None:

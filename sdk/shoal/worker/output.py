@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 #: What follows the random bytes: task, attempt, and a byte that no mark has, so that the end of one
 #: mark is never taken for the beginning of another.
@@ -30,9 +30,14 @@ def draw() -> bytes:
     return b"\0" + os.urandom(12).hex().encode()
 
 
-def label(task: int, attempt: int) -> bytes:
-    """Return what a child writes behind its mark."""
-    return _LABEL.pack(task, attempt, _END)
+def marks(mark: bytes) -> Callable[[int, int], bytes]:
+    """Return what makes of task and attempt the bytes that a child writes before the task."""
+    pack, end = struct.Struct(f"!{len(mark)}sQIc").pack, _END
+    return lambda task, attempt: pack(mark, task, attempt, end)
+
+
+def _label(data: bytes) -> Label:
+    return Label(*_LABEL.unpack_from(data)[:2])
 
 
 class Splitter:
@@ -54,13 +59,16 @@ class Splitter:
         first, *others = data[:cut].split(self._mark)
         self._held = data[cut:]
         found = [(self.label, first)] if first else []
+        whose = b""
         for other in others:
-            if len(other) < _LABEL.size:  # the last one, and the rest of it is still to come
-                self._held = self._mark + other + self._held
-                break
-            self.label = Label(*_LABEL.unpack_from(other)[:2])
-            if len(other) > _LABEL.size:
-                found.append((self.label, other[_LABEL.size :]))
+            if len(other) != _LABEL.size:  # else it printed nothing
+                if len(other) < _LABEL.size:  # the last one, and the rest of it is still to come
+                    self._held = self._mark + other + self._held
+                    break
+                found.append((_label(other), other[_LABEL.size :]))
+            whose = other
+        if whose:
+            self.label = _label(whose)
         return found
 
     def _cut(self, data: bytes) -> int:

@@ -173,13 +173,13 @@ def _peak_memory(stand: Stand) -> int:
 def test_marks_are_found_wherever_they_are_cut(seed: int) -> None:
     draw = random.Random(seed)
     mark = output.draw()
-    splitter = Splitter(mark)
+    splitter, marks = Splitter(mark), output.marks(mark)
     stream, expected = b"import", [(None, b"import")]
     for task in range(30):
         alphabet = [b"\0", mark[:3], mark[:-1], b"line\n", b"", b"x" * 50]
         text = b"".join(draw.choices(alphabet, k=draw.randrange(6)))
         attempt = draw.choice([1, 2, 10])
-        stream += mark + output.label(task, attempt) + text
+        stream += marks(task, attempt) + text
         if text:
             expected.append((Label(task, attempt), text))
     found: list[tuple[Label | None, bytes]] = []
