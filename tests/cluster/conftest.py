@@ -51,6 +51,8 @@ async def chaos(api: Client) -> AsyncIterator[Chaos]:
     yield made
     await until_answered(api)
     await made.until_operator()
+    # Kubernetes' own controllers need a while to see that the API server is back
+    await api.delete(NAMESPACES, (await make_place(api, patience=90)).namespace)
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def condition(status: dict[str, Any], type_: str) -> dict[str, Any]:
     return next((c for c in status.get("conditions", ()) if c["type"] == type_), {})
 
 
-async def make_place(api: Client, kind: str = "test") -> Place:
+async def make_place(api: Client, kind: str = "test", *, patience: float = 30) -> Place:
     """Make a namespace of its own, served by the operator."""
     name = f"{kind}-{secrets.token_hex(4)}"
     body = {
@@ -134,7 +134,7 @@ async def make_place(api: Client, kind: str = "test") -> Place:
     await api.create(NAMESPACES, body)
     made = Place(api, name)
     try:
-        await served(made)
+        await served(made, patience)
     except BaseException:
         await api.delete(NAMESPACES, name)
         raise

@@ -62,7 +62,7 @@ async def test_a_task_that_loses_its_worker_too_often_fails_and_others_do_not(
         await user.until_pods(lambda pods, gone=gone: gone not in uids(pods))
     status = await user.end("MapJob", "unlucky")
     assert (status["phase"], status["succeeded"], status["failed"]) == ("Failed", 3, 1)
-    assert condition(status, "Failed")["reason"] == "DisruptionsExceeded"
+    assert condition(status, "Failed")["reason"] == "TaskFailed"
     book = await read(user, status)
     assert {record.task: record.state for record in book.records}[3] == "WORKER_LOST"
 
