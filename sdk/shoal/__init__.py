@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shoal import resources as resources
     from shoal.api import (
         attach,
+        logs,
         run_command,
         run_function,
         run_map,
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": (
-        "attach run_command run_function run_map run_map_as_completed submit_command "
+        "attach logs run_command run_function run_map run_map_as_completed submit_command "
         "submit_function submit_map"
     ),
     "buckets": "GenericStorageBucketSpec GoogleBucketSpec StorageBucketSpec",
@@ -139,6 +140,7 @@ __all__ = [
     "attach",
     "blocking",
     "errors",
+    "logs",
     "resources",
     "run_command",
     "run_function",

@@ -337,9 +337,36 @@ async def attach(name: str, host: Host | None = None) -> JobHandle:
         host: where it was submitted to; None is ``Kubernetes()``.
 
     Raises:
-        JobDeleted: there is none of that name (any more).
+        JobNotFound: there is none of that name (any more).
     """
     return JobHandle(await (host or Kubernetes()).machinery().attach(name))
+
+
+async def logs(
+    name: str,
+    host: Host | None = None,
+    *,
+    task: int | None = None,
+    attempt: int | None = None,
+    follow: bool = False,
+) -> str:
+    """Return what the tasks of a run printed, while it runs or after its Pods are gone.
+
+    Args:
+        name: of the run, or its full name; a `TaskResult.log_file_name` works, too.
+        host: where it was submitted to; None is ``Kubernetes()``.
+        task: of this task alone; None is all, each line with its task's index.
+        attempt: of this attempt alone.
+        follow: wait until the run ends (`JobHandle.follow_logs` yields it as it comes).
+
+    Raises:
+        JobNotFound: there is no run of that name (any more).
+    """
+    run, _, rest = name.partition("/logs")
+    if task is None and rest.strip("/").isdigit():
+        task = int(rest.strip("/"))
+    handle = await attach(run, host)
+    return await handle.logs(task=task, attempt=attempt, follow=follow)
 
 
 async def _submit(host: Host, draft: Draft) -> Run:

@@ -327,6 +327,23 @@ def attach(name: str, host: Host | None = None) -> JobHandle:
     return JobHandle(loop_thread.run(api.attach(name=name, host=host)))
 
 
+def logs(
+    name: str,
+    host: Host | None = None,
+    *,
+    task: int | None = None,
+    attempt: int | None = None,
+    follow: bool = False,
+) -> str:
+    """Return what the tasks of a run printed, while it runs or after its Pods are gone.
+
+    See `shoal.logs` for arguments and errors.
+    """
+    return loop_thread.run(
+        api.logs(name=name, host=host, task=task, attempt=attempt, follow=follow)
+    )
+
+
 class JobHandle:
     """What the submit functions and `attach` return; see `shoal.JobHandle`."""
 
