@@ -91,10 +91,24 @@ class RunMapTasksFailedException(ShoalException):
         for task in self.failed[:3]:
             type_, message, traceback = task.exception or ("", task.state, "")
             lines.append(f"task {task.task_id}, attempt {task.attempt}, {task.state}: ")
-            lines[-1] += str(TaskException(type_, message, traceback))
+            lines[-1] += str(TaskException(type_, _short(message), _short(traceback)))
         if len(self.failed) > 3:
             lines.append(f"... and {len(self.failed) - 3} more; all of them are in `.failed`")
         return "\n".join([*lines, "The results of the other tasks are in `.results`."])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.failed)} of {len(self.results)} tasks failed>"
+
+
+_SHOWN = 1500
+"""Characters of a task's message and of its traceback where several tasks are shown."""
+
+
+def _short(text: str) -> str:
+    """Return the text's beginning and end; all of it is in `.failed`."""
+    if len(text) <= _SHOWN:
+        return text
+    return f"{text[: _SHOWN // 3]}\n[...]\n{text[-_SHOWN // 3 * 2 :]}"
 
 
 class CommandFailedException(ShoalException):

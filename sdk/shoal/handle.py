@@ -83,6 +83,7 @@ class JobHandle:
         async with aclosing(outcome.tasks(self._run, logs=False, after=start)) as tasks:
             async for task in tasks:
                 yield task
+                del task
 
     async def logs(
         self, *, task: int | None = None, attempt: int | None = None, follow: bool = False

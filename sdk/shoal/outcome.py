@@ -11,6 +11,7 @@ import hashlib
 import json
 import pickle
 import traceback
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -84,9 +85,11 @@ async def tasks(
                 observe(event)
             if isinstance(event, Accepted):
                 terminal = event.entry.terminal or terminal
-                async for task in _of_entry(run, event.entry, seen):
-                    seen += 1
-                    yield task
+                async with aclosing(_of_entry(run, event.entry, seen)) as found:
+                    async for task in found:
+                        seen += 1
+                        yield task
+                        del task  # it may be large: it goes when its reader lets go of it
             elif isinstance(event, Printed):
                 printer.show(event.outputs)
             elif isinstance(event, Ended):
@@ -131,17 +134,44 @@ async def _of_entry(run: Run, entry: Entry, seen: int = 0) -> AsyncGenerator[Tas
     """
     position = 0
     for part in _parts(entry.records):
-        if any(record.ref for record in part):
-            fetched = await asyncio.gather(*(_bytes(run, record) for record in part))
-        else:
-            fetched = [record.data for record in part]
-        fetched.reverse()
-        for record in part:
-            pod, node = entry.pod_of(position) if entry.pods else ("", "")
-            cursor = str(Cursor.behind(entry, position, seen + 1))
-            position, seen = position + 1, seen + 1
-            # the bytes go as soon as they are unpickled: what is large is held twice, not longer
-            yield decoded(run, record, fetched.pop(), pod, node, cursor)
+        reads = deque(_Read(run, record) for record in part if record.ref)
+        try:
+            for record in part:
+                pod, node = entry.pod_of(position) if entry.pods else ("", "")
+                cursor = str(Cursor.behind(entry, position, seen + 1))
+                position, seen = position + 1, seen + 1
+                # no name for the bytes: they go when they are unpickled
+                yield decoded(
+                    run,
+                    record,
+                    await reads.popleft().data() if record.ref else record.data,
+                    pod,
+                    node,
+                    cursor,
+                )
+        finally:
+            for read in reads:
+                read.cancel()
+
+
+class _Read:
+    """A result that is read ahead; its bytes are held until they are asked for, and not longer."""
+
+    def __init__(self, run: Run, record: Record) -> None:
+        self._found: list[bytes | memoryview] = []
+        self._task = asyncio.create_task(self._read(run, record))
+        # if the reader has left with another one's error, nobody asks for this one's
+        self._task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _read(self, run: Run, record: Record) -> None:
+        self._found.append(await _bytes(run, record))  # as the task's result it would stay with it
+
+    async def data(self) -> bytes | memoryview:
+        await self._task
+        return self._found.pop()
+
+    def cancel(self) -> None:
+        self._task.cancel()
 
 
 def _parts(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

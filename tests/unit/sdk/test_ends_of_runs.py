@@ -137,3 +137,70 @@ async def test_what_holds_a_run_up_is_said_once(caplog: pytest.LogCaptureFixture
     assert [record.getMessage() for record in caplog.records] == [
         "jobs.shoal.dev/x waits (Unschedulable): 0/2 nodes are available"
     ]
+
+
+async def test_one_failure_among_ten_thousand_costs_one_result() -> None:
+    records = [Record(n, 1, SUCCEEDED, PICKLE, pickle.dumps(n)) for n in range(10_000)]
+    traceback = "Traceback ...\n" + "  a line of it\n" * 100_000
+    error = json.dumps(["ValueError", "not this one", traceback]).encode()
+    records[4321] = Record(4321, 2, "PYTHON_EXCEPTION", ERROR, error)
+    run = Told("map", entry(*records), COMPLETE, total=10_000)
+    with pytest.raises(errors.RunMapTasksFailedException) as caught:
+        await outcome.whole(run, logs=False)
+    again = pickle.loads(pickle.dumps(caught.value))
+    for error_ in (caught.value, again):
+        assert error_.results == [n if n != 4321 else None for n in range(10_000)]
+        [failed] = error_.failed
+        assert (failed.task_id, failed.attempt, failed.exception[1]) == (4321, 2, "not this one")
+        assert failed.exception[2] == traceback
+        assert "1 of 10000 tasks failed" in str(error_)
+        assert "ValueError: not this one" in str(error_)
+        assert max(len(str(error_)), len(repr(error_))) < 4000
+
+
+OOM = {"returnCode": -9, "lastLines": "the Pod's memory was used up\nlast words\n"}
+
+
+@pytest.mark.parametrize(
+    "state, encoding, told, shown",
+    [
+        (
+            "TIMED_OUT",
+            ERROR,
+            ["TaskTimeout", "the task took longer than its 5 s", ""],
+            "TaskTimeout: the task took longer than its 5 s",
+        ),
+        (
+            "OUT_OF_MEMORY",
+            EXIT,
+            OOM,
+            "OutOfMemory: the Pod's memory was used up\n\nRemote traceback:\nlast words",
+        ),
+        (
+            "OUT_OF_MEMORY",
+            ERROR,
+            ["OutOfMemory", "no larger node", ""],
+            "OutOfMemory: no larger node",
+        ),
+        ("WORKER_LOST", ERROR, ["WorkerLost", "lost 6 times", ""], "WorkerLost: lost 6 times"),
+    ],
+)
+async def test_what_a_task_died_of_reads_well(
+    state: str, encoding: str, told: Any, shown: str
+) -> None:
+    record = Record(0, 2, state, encoding, json.dumps(told).encode(), None, 300)
+    run = Told("map", entry(record), COMPLETE)
+    [task] = [task async for task in outcome.tasks(run, logs=False)]
+    assert (task.state, task.is_success, task.attempt) == (state, False, 2)
+    assert task.peak_memory == 300 << 20
+    with pytest.raises(errors.TaskException) as caught:
+        task.result_or_raise()
+    assert str(caught.value) == shown
+
+
+async def test_a_result_tells_where_it_was_made_and_where_its_log_is() -> None:
+    record = Record(0, 1, SUCCEEDED, PICKLE, pickle.dumps(7), None, 12)
+    made = Accepted(Entry(n=0, prev="", records=[record], pods=[(1, "pod-a", "node-b")]))
+    [task] = [task async for task in outcome.tasks(Told("function", made, COMPLETE), logs=False)]
+    assert (task.pod, task.node, task.peak_memory) == ("pod-a", "node-b", 12 << 20)
+    assert task.log_file_name == "jobs.shoal.dev/x/logs/0"
