@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from . import frames, output, records
 from .child import BEGUN, NOT_LOADED, RESULT
 from .inputs import JobInputs, Piece
+from .outbox import Outcome
 from .outcomes import ENCODINGS, IN_FILE, STATES
 from .output import Label
 from .records import Record, Ref
@@ -32,15 +33,6 @@ PIECES = 8
 TAIL_SIZE = 4_000
 #: How long a child may live on after it closed the pipe for results, in seconds.
 CLOSED_SECONDS = 1.0
-
-
-class Outcome(NamedTuple):
-    """What a child wrote of one task; `path` names the file with a large result."""
-
-    claim: str
-    record: Record
-    seconds: float
-    path: str
 
 
 class Fed(NamedTuple):

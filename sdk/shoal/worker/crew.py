@@ -12,7 +12,7 @@ import selectors
 import time
 
 from . import cgroup
-from .children import Child, NotLoaded, Outcome
+from .children import Child, NotLoaded
 from .holdings import Holdings
 from .inputs import Fatal, JobInputs, Piece
 from .note import Note
@@ -146,11 +146,7 @@ class Crew:
             self._log.write(label if self._inputs.kind == "map" else None, text)
             if label is not None:
                 self._outbox.add_output(child.job, label.task, label.attempt, text)
-        for outcome in child.outcomes():
-            self._report(child, outcome)
-
-    def _report(self, child: Child, outcome: Outcome) -> None:
-        self._outbox.add(child.job, outcome.claim, outcome.record, outcome.seconds, outcome.path)
+        self._outbox.add(child.job, child.outcomes())
 
     def _ignore_closed(self, child: Child) -> None:
         """Stop listening to a pipe that a living child closed: it would always be readable."""
@@ -197,7 +193,7 @@ class Crew:
         self._kills = kills
         self._note.clear()
         if outcome is not None:
-            self._report(child, outcome)
+            self._outbox.add(child.job, [outcome])
         self._waiting = child.leftovers()
         self._forget(child)
         if self._waiting:

@@ -11,7 +11,8 @@ import json
 import os
 import threading
 import time
-from typing import Any, Callable
+from collections.abc import Iterable
+from typing import Any, Callable, NamedTuple
 
 from . import frames
 from .holdings import Holdings
@@ -37,6 +38,15 @@ _GAP = b"\n[shoal: the operator took no reports; what is missing here is in the 
 _RETRIES = (0.1, 0.3, 1.0, 2.0)
 
 Key = tuple[str, int, int]  # job, task, attempt
+
+
+class Outcome(NamedTuple):
+    """What became of one task; `path` names the file with a large result, if it is one."""
+
+    claim: str
+    record: Record
+    seconds: float
+    path: str
 
 
 class _Outcome:
@@ -69,13 +79,16 @@ class Outbox:
         self._fatal: dict[str, Any] | None = None
         self._sending = False
 
-    def add(self, job: str, claim: str, record: Record, seconds: float, path: str = "") -> None:
-        """Add an outcome; `path` names the file with a large result, `record.ref` its digest."""
+    def add(self, job: str, outcomes: Iterable[Outcome]) -> None:
+        """Add outcomes of a job's tasks."""
         with self._changed:
-            self._outcomes.append(_Outcome(job, claim, record, seconds, path))
-            if self._printed:
-                self._printed.pop((job, record.task, record.attempt), None)
-            self._changed.notify_all()
+            before = len(self._outcomes)
+            for claim, record, seconds, path in outcomes:
+                self._outcomes.append(_Outcome(job, claim, record, seconds, path))
+                if self._printed:
+                    self._printed.pop((job, record.task, record.attempt), None)
+            if len(self._outcomes) > before:
+                self._changed.notify_all()
 
     def add_output(self, job: str, task: int, attempt: int, text: bytes) -> None:
         """Add what a task attempt printed."""
@@ -160,8 +173,11 @@ class Outbox:
                     continue
                 break
             failures = 0
+            durable: dict[str, list[int]] = {}
             for outcome in batch:
-                self._holdings.acknowledged(outcome.claim, [outcome.record.task])
+                durable.setdefault(outcome.claim, []).append(outcome.record.task)
+            for claim, tasks in durable.items():
+                self._holdings.acknowledged(claim, tasks)
             if answer["gone"]:
                 self._on_gone(answer["gone"])
 
