@@ -196,7 +196,9 @@ class Assignment:
         left = [
             index
             for index in ranges.each(inside)
-            if not self._tasks.is_over(index) and self._tasks.attempt_of(index) == attempt
+            if not self._tasks.is_over(index)
+            and self._tasks.attempt_of(index) == attempt
+            and index not in self._tasks.charging
         ]
         if not left or self.suspended:
             return
@@ -223,7 +225,7 @@ class Assignment:
         now, most, found = self._now(), 1, None
         for other in self.claims.workers():
             held = self.claims.of(other)
-            left = sum(len(claim.left) for claim in held)
+            left = sum(not self._tasks.is_over(index) for claim in held for index in claim.left)
             asked = now - max(claim.asked for claim in held) <= ASK_AGAIN_SECONDS
             if (
                 left > most
@@ -266,6 +268,7 @@ class Assignment:
             if claim.worker != worker
             and len(claim.left) == 1
             and now - claim.progress > slow
+            and not self._tasks.is_over(next(iter(claim.left)))
             and next(iter(claim.left)) not in self._copies
             and self._tasks.size_of_attempt(claim.attempt) == self._sizes[pool]
         ]
@@ -301,14 +304,23 @@ class Assignment:
     # claims that end otherwise
 
     def take_back(self, claim: Claim) -> list[int]:
-        """Forget a claim; return those of its tasks that no other worker has."""
+        """Forget a claim; return those of its tasks that are not over and that no other has."""
         self.claims.remove(claim)
-        return [index for index in claim.left if not self.is_copied(index)]
+        return [
+            index
+            for index in claim.left
+            if not self._tasks.is_over(index) and not self.is_copied(index)
+        ]
 
     def give_back(self, claim: Claim) -> None:
         """Put the tasks of a claim that never reached its worker back in line."""
         self._tasks.put_back(self.take_back(claim))
         self._on_work()
+
+    def leaves(self, worker: str) -> None:
+        """Note that a worker has got tasks of another job: without claims it is no member."""
+        if not self.claims.of(worker):
+            self._members.pop(worker, None)
 
     def finish(self, index: int) -> None:
         """Forget what is known of a task that is over."""

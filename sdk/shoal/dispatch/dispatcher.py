@@ -489,6 +489,9 @@ class Dispatcher:
 
     def _hand_out(self, session: Session, run: Run, claim: Claim) -> None:
         _log.debug("%s gets claim %s of %s", session.identity.pod, claim.id, run.spec.name)
+        for other in self._runs.values():
+            if other is not run:
+                other.work.leaves(claim.worker)
         session.answer(self._answer(session, claim))
 
     def _waiting_runs(self, pool: str) -> list[Run]:

@@ -215,11 +215,14 @@ class Run:
     def _charge_then(self, index: int, kind: str, then: Callable[[], None]) -> asyncio.Future[None]:
         """Charge an attempt, and only when that is durable let the task be claimed again."""
         done = self.chain.add_charge(Charge(index, kind))
+        self._tasks.charging.add(index)
 
         def durable(future: asyncio.Future[None]) -> None:
             if not future.cancelled() and future.exception() is None:
-                self._tasks.charge(index, kind)
-                then()
+                self._tasks.charging.discard(index)
+                if not self._tasks.is_over(index):  # a claim that was given up brought a result
+                    self._tasks.charge(index, kind)
+                    then()
                 self._on_work()
                 self._on_change()  # larger workers may be wanted, since the entry was told
 
@@ -302,8 +305,8 @@ class Run:
         return self._charge_then(index, "attempt", later)
 
     def _accept(self, final: list[Record], where: tuple[str, str]) -> asyncio.Future[None]:
+        final = [record for record in final if self._tasks.finish(record.task)]
         for record in final:
-            self._tasks.finish(record.task)
             self.work.finish(record.task)
         done = self.chain.add_results(final, *where)
         if self._tasks.all_over:

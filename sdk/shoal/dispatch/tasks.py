@@ -49,6 +49,8 @@ class Tasks:
         self._todo: list[Range] = [(0, total)] if total else []
         self._again: dict[int, list[int]] = {}
         self._waiting: list[tuple[float, int]] = []
+        self._tried_in_line: set[int] = set()
+        self.charging: set[int] = set()
         self._seconds = 0.0
         self._timed = 0
 
@@ -65,6 +67,8 @@ class Tasks:
             return False
         self._over[byte] |= bit
         self.finished += 1
+        if index in self._tried_in_line:  # it succeeded in a claim that was given up
+            self.withdraw([index])
         self.attempts.pop(index, None)
         self.disruptions.pop(index, None)
         return True
@@ -102,10 +106,7 @@ class Tasks:
         return attempt if self._sized else 1
 
     def sizes(self) -> dict[int, int]:
-        """Return how many tasks wait for workers of each size; of size 1 only those tried before.
-
-        Tasks that are over may be among them.
-        """
+        """Return how many tasks wait for workers of each size; of size 1 those tried before."""
         counts = {size: len(line) for size, line in self._again.items() if line}
         for _, index in self._waiting:
             size = self.size_of(index)
@@ -122,16 +123,17 @@ class Tasks:
 
     def give_up(self, size: int) -> list[int]:
         """Take out of the line, and return, all tasks that wait for workers of a size."""
-        found = [index for index in self._again.pop(size, []) if not self.is_over(index)]
-        late = [index for _, index in self._waiting if self.size_of(index) == size]
-        self.withdraw(late)
-        return found + [index for index in late if not self.is_over(index)]
+        found = list(self._again.get(size, ()))
+        found += [index for _, index in self._waiting if self.size_of(index) == size]
+        self.withdraw(found)
+        return found
 
     def retry_later(self, index: int, now: float) -> float:
         """Put the task back with a delay that doubles with each attempt; return when it is due."""
         wait = self._backoff * 2.0 ** max(0, self.attempts.get(index, 1) - 1)
         due = now + min(wait, max(self._backoff, LONGEST_BACKOFF))
         heapq.heappush(self._waiting, (due, index))
+        self._tried_in_line.add(index)
         return due
 
     def put_back(self, indexes: list[int], *, apart: bool = False) -> None:
@@ -143,6 +145,7 @@ class Tasks:
         for index in reversed(left):
             if apart or index in self.attempts:
                 self._line(index).append(index)
+                self._tried_in_line.add(index)
         if not apart:
             self._todo[:0] = ranges.of(index for index in left if index not in self.attempts)
 
@@ -192,6 +195,7 @@ class Tasks:
         line = self._again.get(size, [])
         while line:
             index = line.pop()
+            self._tried_in_line.discard(index)
             if not self.is_over(index):
                 return [(index, index + 1)], self.attempt_of(index)
         taken: list[int] = []
@@ -203,6 +207,7 @@ class Tasks:
     def withdraw(self, indexes: list[int]) -> None:
         """Take tasks out of the line: a worker turned out to hold them (after a restart)."""
         held = set(indexes)
+        self._tried_in_line -= held
         for size, line in self._again.items():
             self._again[size] = [index for index in line if index not in held]
         self._waiting = [(due, index) for due, index in self._waiting if index not in held]
