@@ -269,9 +269,9 @@ class ClusterRun:
         try:
             await self._api.patch(self._resource, self.name, body, self._place.namespace)
         except ApiError as error:
-            if error.status not in (404, 409):
-                raise
-            raise self._deleted() from None  # or another one has its name
+            if error.status in (404, 409, 422):
+                await self._look()  # is it gone, or has another one its name?
+            raise
 
     async def delete(self) -> None:
         """Delete the resource; its Pods go with it, and its keys with the operator's sweep.
