@@ -24,6 +24,7 @@ from shoal.kube import (
     JOBS,
     NAMESPACES,
     NODES,
+    PODS,
     SECRETS,
     SERVICES,
     Client,

@@ -22,7 +22,7 @@ import cloudpickle
 
 import shoal
 from shoal.errors import ApiError, Cancelled
-from shoal.kube import DEPLOYMENTS, JOBS, MAPJOBS, PODS
+from shoal.kube import CONFIGMAPS, DEPLOYMENTS, JOBS, MAPJOBS, PODS
 from shoal.ledger_reader import LedgerReader
 
 from .release import OWN_BUCKET, OWN_KEY, Release
@@ -75,6 +75,7 @@ class Stream:
 
     async def run(self, stop: asyncio.Event, *, at_once: int = 4) -> None:
         """Run one errand after the other, several at a time, until `stop`; then end them."""
+        await self._served()
         turn = itertools.cycle(self.errands)
         under_way: dict[asyncio.Task[None], str] = {}
         stopping = asyncio.create_task(stop.wait())
@@ -268,6 +269,14 @@ class Stream:
         await self._ended("MapJob", name, "Complete", {n: float(n) for n in range(4)})
 
     # what they share
+
+    async def _served(self) -> None:
+        """Wait until an operator has told clients what they must know."""
+        while True:
+            told = await self._release.api.get(CONFIGMAPS, "shoal", self._release.served)
+            if (told.get("data") or {}).get("clusterId"):
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _apply(self, kind: str, spec: dict[str, Any], name: str = "") -> str:
         name = name or f"e-{secrets.token_hex(5)}"
