@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from shoal import arguments, outcome
+from shoal import arguments, log_texts, outcome
 from shoal.arguments import AnyDeployment, Containers, Draft, Ports, Tries
 from shoal.as_completed import TasksAsCompleted
 from shoal.errors import ConfigurationError
@@ -362,9 +362,7 @@ async def logs(
     Raises:
         JobNotFound: there is no run of that name (any more).
     """
-    run, _, rest = name.partition("/logs")
-    if task is None and rest.strip("/").isdigit():
-        task = int(rest.strip("/"))
+    run, task = log_texts.find(name, task)
     handle = await attach(run, host)
     return await handle.logs(task=task, attempt=attempt, follow=follow)
 

@@ -5,49 +5,24 @@ It is read from the bucket, so it is there when the run has ended and its Pods a
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from shoal.errors import ConfigurationError
-from shoal.hosts import Host, Kubernetes
 from shoal.machinery import Ended, Printed, Run
 from shoal.printing import Printer
 
 
-async def logs(
-    name: str,
-    host: Host | None = None,
-    task: int | None = None,
-    attempt: int | None = None,
-    follow: bool = False,
-) -> str:
-    """Return what a run printed; with `follow` show it on stdout as it comes, until the run's end.
-
-    Lines of a map begin with their task's index unless `task` is given.
-
-    Args:
-        name: the run's name or full name (``mapjobs.shoal.dev/x``), or a `log_file_name`.
-        host: where it was submitted to; None is ``Kubernetes()``.
-        task: of this task alone.
-        attempt: of this attempt alone.
-        follow: wait for what is not printed yet.
+def find(name: str, task: int | None) -> tuple[str, int | None]:
+    """Return the run's name and the task, where `name` may be a `TaskResult.log_file_name`.
 
     Raises:
-        JobNotFound: there is no run of that name (any more).
+        ConfigurationError: it is of another task, or no such name.
     """
-    run_name, named = _parse(name)
+    run, named = _parse(name)
     if named is not None and task not in (None, named):
         raise ConfigurationError(f"{name} is the log of task {named}, not of task {task}")
-    task = named if task is None else task
-    run = await (host or Kubernetes()).machinery().attach(run_name)
-    text = []
-    async with aclosing(pieces(run, task, attempt, follow=follow)) as found:
-        async for piece in found:
-            text.append(piece)
-            if follow:
-                print(piece, end="", file=sys.stdout, flush=True)
-    return "".join(text)
+    return run, named if task is None else task
 
 
 async def pieces(
@@ -85,7 +60,7 @@ async def pieces(
 
 
 def _parse(name: str) -> tuple[str, int | None]:
-    """Return the run's name, and the task where `name` is that of a task's log."""
+    """Return the run's name, and the task of a task's log."""
     parts = name.split("/")
     if len(parts) > 2 and parts[2] == "logs":
         rest = parts[3:]

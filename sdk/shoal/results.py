@@ -61,7 +61,7 @@ class TaskResult(Generic[T]):
 
     async def logs(self, host: Host | None = None) -> str:
         """Return what this attempt printed; `host` as for `shoal.attach`."""
-        from shoal.log_texts import logs
+        from shoal.api import logs
 
         return await logs(self.log_file_name, host, attempt=self.attempt)
 
