@@ -240,7 +240,8 @@ class LocalRun:
                     yield Ended(*status["end"][:3])
                     return
                 try:
-                    await asyncio.wait_for(changed.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await changed.wait()
                 except TimeoutError:
                     continue  # another handle or process runs or deletes it: look again
         finally:
@@ -273,6 +274,7 @@ class LocalRun:
 
     async def _suspend(self, workers: LocalWorkers, suspended: bool) -> None:
         workers.dispatcher.set_suspended(self._id, suspended)
+        self._on_change()  # who asks for the status next is to see it
 
     async def set_parallelism(self, workers: int) -> None:
         """Set how many workers a map may have at one time.

@@ -13,6 +13,9 @@ from typing import Any
 
 from shoal.machinery import Accepted, Event, Observed, Run
 
+TROUBLES = (("WorkersReady", "False"), ("WorkersMissing", "True"))
+"""Conditions whose reason the bar shows."""
+
 
 @contextmanager
 def bar(run: Run) -> Iterator[ProgressBar | None]:
@@ -44,10 +47,13 @@ class ProgressBar:
             self._status = event.status
         self._shown.set_postfix_str(", ".join(self._says()), refresh=True)
 
-    def _says(self) -> Iterator[str]:
+    def _troubles(self) -> Iterator[str]:
         for condition in self._status.get("conditions", ()):
-            if condition["type"] == "WorkersReady" and condition["status"] == "False":
+            if (condition["type"], condition["status"]) in TROUBLES:
                 yield condition["reason"]
+
+    def _says(self) -> Iterator[str]:
+        yield from dict.fromkeys(self._troubles())
         workers = self._status.get("workers") or {}
         if "ready" in workers:
             yield f"{workers['ready']} workers"

@@ -131,6 +131,31 @@ async def test_a_cursor_from_beyond_the_ledger_is_refused(host: Host) -> None:
         await ids(host.handle(), cursors[4])
 
 
+async def test_who_waits_for_a_suspended_run_is_told_at_each_pause(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = {
+        "type": "WorkersMissing",
+        "status": "True",
+        "reason": "QuotaExceeded",
+        "message": "1 of 2 workers is missing: pods",
+    }
+    paused = host.state(1)
+    paused["status"]["phase"] = "Suspended"
+    fewer = host.state(1)
+    fewer["status"]["conditions"] = [missing]
+    host.api.made = host.state(0)
+    host.api.news = [paused, paused, fewer, fewer, paused, host.state(3)]
+    assert await host.handle().result() == list(range(6))
+    suspended = "mapjobs.shoal.dev/x is suspended: its handle's resume() lets it go on"
+    assert [record.getMessage() for record in caplog.records] == [
+        suspended,
+        "mapjobs.shoal.dev/x has fewer workers than it could use (QuotaExceeded): "
+        "1 of 2 workers is missing: pods",
+        suspended,
+    ]
+
+
 async def test_it_is_pending_as_long_as_it_has_no_status(host: Host) -> None:
     assert (await host.handle().status()).phase == "Pending"
 
