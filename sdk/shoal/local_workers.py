@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from shoal import bundle
+from shoal import bundle, loop_thread
 from shoal.dispatch import (
     Dispatcher,
     PoolSettings,
@@ -103,6 +103,7 @@ class LocalWorkers:
         self._starting: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: dict[str, Callable[[], None]] = {}
+        self._told: set[str] = set()
         self._stopping = False
         self._scratch = tempfile.mkdtemp(prefix="shoal-local-")
         archive, _ = bundle.build()
@@ -113,7 +114,7 @@ class LocalWorkers:
         self._thread = threading.Thread(target=self._serve, name="shoal local", daemon=True)
         self._thread.start()
         self._ready.result()
-        atexit.register(self.stop)
+        atexit.register(self._at_exit)
 
     # from any thread
 
@@ -123,12 +124,17 @@ class LocalWorkers:
 
     def stop(self) -> None:
         """End the workers and the thread."""
-        atexit.unregister(self.stop)
+        atexit.unregister(self._at_exit)
         if not self._loop.is_closed():
             asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(10)
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _at_exit(self) -> None:
+        """End, but not before those who wait in `shoal.blocking` have said their last words."""
+        loop_thread.stop()
+        self.stop()
 
     # on the dispatcher's loop
 
@@ -194,7 +200,14 @@ class LocalWorkers:
                 self._staff(pool)
 
     def _changed(self, job: str) -> None:
+        """Tell of a job, once the dispatcher is through: a worker that joins is handed a task."""
         self.staff(job)
+        if job not in self._told:
+            self._told.add(job)
+            self._loop.call_soon(self._tell, job)
+
+    def _tell(self, job: str) -> None:
+        self._told.discard(job)
         if job in self._watchers:
             self._watchers[job]()
 

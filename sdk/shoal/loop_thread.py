@@ -20,9 +20,12 @@ T = TypeVar("T")
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _thread: threading.Thread | None = None
+_iterated: set[AsyncGenerator[Any, None]] = set()
 
 INTERRUPT_SECONDS = 10.0
 """How long an interrupted call may take to cancel what it waits for."""
+STOP_SECONDS = 6.0
+"""How long the end of the process waits for what is still said."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -65,6 +68,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
     """Yield what the asynchronous generator yields; stopping early closes it."""
+    _iterated.add(items)
     try:
         while True:
             try:
@@ -72,7 +76,9 @@ def iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
             except StopAsyncIteration:
                 return
     finally:
-        run(items.aclose())
+        if items in _iterated:  # else `stop` has closed it
+            _iterated.discard(items)
+            run(items.aclose())
 
 
 async def _next(items: AsyncGenerator[T, None]) -> T:
@@ -86,27 +92,36 @@ def _running() -> asyncio.AbstractEventLoop:
             _loop = asyncio.new_event_loop()
             _thread = threading.Thread(target=_loop.run_forever, name="shoal", daemon=True)
             _thread.start()
-            atexit.register(_stop, _loop, _thread)
+            atexit.register(stop)
         return _loop
 
 
-def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """Close the connections that hang on the loop (`shoal.kube.shared`), and end it."""
-    if not thread.is_alive():
-        return  # the child of a fork has the loop, but not the thread
+def stop() -> None:
+    """End the loop: who still waits on it has his last words, and its connections are closed.
+
+    Called when the process ends, and by who ends before that what those words are said to.
+    """
+    loop, thread = _loop, _thread
+    if loop is None or thread is None or not thread.is_alive():
+        return  # ended already; or the child of a fork, which has the loop, but not the thread
     try:
-        asyncio.run_coroutine_threadsafe(_wind_up(), loop).result(5)
+        asyncio.run_coroutine_threadsafe(_wind_up(), loop).result(STOP_SECONDS)
     except concurrent.futures.TimeoutError:
         return
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
+    thread.join(STOP_SECONDS)
     loop.close()
 
 
 async def _wind_up() -> None:
-    """Cancel what still runs (watches that nobody waits for any more), then close generators."""
+    """Cancel what still runs (watches that nobody waits for any more), then close generators.
+
+    First those that were iterated: they close those that they iterate, in their order.
+    """
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    while _iterated:
+        await _iterated.pop().aclose()
     await asyncio.get_running_loop().shutdown_asyncgens()

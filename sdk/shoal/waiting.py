@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
@@ -13,8 +14,12 @@ from shoal.machinery import Run
 
 T = TypeVar("T")
 
+_log = logging.getLogger("shoal")
+
 SECONDS = 5.0
 """How long the last words to a run may take."""
+INTERRUPTIONS = 3
+"""How often they are said again when somebody interrupts them, too."""
 KEEP_SECONDS = 60
 """How long a run that was cancelled with its caller can still be looked at."""
 
@@ -65,9 +70,20 @@ async def _interrupted(run: Run, *, detach: bool) -> None:
 
 
 async def last_words(run: Run, *, delete: bool) -> None:
-    """Cancel or delete the run; what fails here is not the news."""
-    try:
-        async with asyncio.timeout(SECONDS):
-            await (run.delete() if delete else run.cancel(keep_seconds=KEEP_SECONDS))
-    except (ShoalException, TimeoutError, OSError):
-        return
+    """Cancel or delete the run; that it fails is told, but is not the news.
+
+    Being cancelled does not keep it from that: `asyncio.run` cancels every task at its end, and
+    then waits for them.
+    """
+    words = "deleted" if delete else "cancelled"
+    for _ in range(INTERRUPTIONS):
+        try:
+            async with asyncio.timeout(SECONDS):
+                await (run.delete() if delete else run.cancel(keep_seconds=KEEP_SECONDS))
+            return
+        except asyncio.CancelledError:
+            continue
+        except (ShoalException, TimeoutError, OSError) as error:
+            why = str(error) or f"no answer within {SECONDS:.0f} s"
+            _log.warning("%s could not be %s, and may go on: %s", run.full_name, words, why)
+            return

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import shoal
+import shoal.resources  # else the loop stands still at the first status, and what it reads is old
 from shoal.errors import JobDeleted, JobNotFound
 
 
