@@ -1,0 +1,147 @@
+"""What hypothesis draws: a job, its tasks, and what happens to them and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+#: Seconds between two events.
+PAUSES = (0.0, 0.002, 0.006, 0.02, 0.1, 0.3, 0.3, 1.0, 1.0, 3.0, 10.0, 25.0)
+
+Event = tuple[float, tuple[object, ...]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task does: `seconds` long, then `then`, in attempts or runs up to `until`.
+
+    `then` is one of: ok; fail (an exception in attempts up to `until`); unpicklable; dies (its
+    container ends with it, in runs up to `until`); oom (its container ends for want of memory in
+    attempts up to `until`); short (its child does, and reports it).
+    """
+
+    then: str = "ok"
+    seconds: float = 0.01
+    until: int = 99
+
+
+TASKS = (
+    Task(),
+    Task(seconds=0.3),
+    Task(seconds=1.0),
+    Task(seconds=4.0),
+    Task("fail", seconds=0.3),
+    Task("fail", until=1),
+    Task("fail", seconds=1.0, until=2),
+    Task("unpicklable"),
+    Task("dies", until=1),
+    Task("dies", seconds=0.5, until=2),
+    Task("dies", seconds=0.2),
+    Task("oom", until=1),
+    Task("oom", seconds=0.2),
+    Task("short", until=1),
+    Task("short", seconds=0.3, until=2),
+)
+#: Half of the tasks, or more, are good ones.
+MIXED = TASKS[:4] * 4 + TASKS
+
+
+@dataclass(frozen=True)
+class Case:
+    """A job and its surroundings.
+
+    `ready` workers are there when it comes; faults go on for `rest` seconds after the last event.
+    """
+
+    total: int = 1
+    parallelism: int = 1
+    max_attempts: int = 1
+    max_disruptions: int = 0
+    backoff: float = 0.0
+    more_memory: bool = False
+    speculation: bool = False
+    inline: bool = False
+    prints: bool = False
+    max_workers: int = 1
+    ready: int = 0
+    network: float = 0.001
+    bucket: float = 0.002
+    status: float = 0.02
+    tasks: tuple[Task, ...] = (Task(),)
+    rest: float = 5.0
+
+
+WORKERS = range(3)
+
+#: Restarts, and what people do: nothing here takes a task away from its worker.
+GENTLE: tuple[tuple[object, ...], ...] = (
+    ("restart", 0.0, "lost"),
+    ("restart", 0.5, "lost"),
+    ("restart", 5.0, "lost"),
+    ("restart", 0.0, "lands"),
+    ("restart", 0.5, "lands"),
+    ("restart at write", 1, 0.0),
+    ("restart at write", 1, 0.5),
+    ("restart at write", 2, 0.0),
+    ("restart at write", 3, 5.0),
+    *(("parallelism", n) for n in range(1, 5)),
+    *(("bucket", kind) for kind in ("before", "after")),
+    ("bucket-down", 0.3),
+    ("bucket-down", 4.0),
+)
+
+EVENTS: tuple[tuple[object, ...], ...] = (
+    *GENTLE,
+    *GENTLE[:9],
+    ("restart", 0.1, "late"),
+    ("restart", 1.0, "late"),
+    ("usurp", 0, 1.0),
+    ("usurp", 1, 3.0),
+    ("usurp", 3, 30.0),
+    ("bucket", "hang before"),
+    ("bucket", "hang after"),
+    ("bucket-down", 30.0),
+    *(("lose", n, what, part) for n in WORKERS for what in ("poll", "report") for part in (0, 1)),
+    *(("cut", n, seconds) for n in WORKERS for seconds in (2.0, 25.0, 50.0, 70.0)),
+    *(("crash", n, cause, known) for n in WORKERS for cause in ("disruption", "oom")
+      for known in (True, False)),
+    *(("delete", n, zombie) for n in WORKERS for zombie in (0.0, 3.0)),
+    *(("retire", n) for n in WORKERS),
+    ("suspend",),
+    ("resume",),
+    ("suspend",),
+    ("resume",),
+    ("give up", 2),
+    ("give up", 3),
+    ("fatal", 0),
+    ("cancel",),
+)  # fmt: skip
+
+cases = st.builds(
+    Case,
+    total=st.one_of(st.integers(1, 10), st.integers(8, 24)),
+    parallelism=st.integers(1, 4),
+    max_attempts=st.integers(1, 3),
+    max_disruptions=st.integers(0, 2),
+    backoff=st.sampled_from((0.0, 0.4)),
+    more_memory=st.booleans(),
+    speculation=st.booleans(),
+    inline=st.booleans(),
+    prints=st.booleans(),
+    max_workers=st.integers(1, 4),
+    ready=st.integers(0, 3),
+    network=st.sampled_from((0.001, 0.05)),
+    bucket=st.sampled_from((0.002, 0.02, 0.3)),
+    status=st.sampled_from((0.02, 1.0, 20.0)),
+    tasks=st.lists(st.sampled_from(MIXED), min_size=1, max_size=6).map(tuple),
+    rest=st.sampled_from((5.0, 1.0, 90.0)),
+)
+
+
+def sequences(
+    events: tuple[tuple[object, ...], ...] = EVENTS, most: int = 24
+) -> st.SearchStrategy[list[Event]]:
+    """Return lists of events, each with the seconds that pass before it."""
+    one = st.tuples(st.sampled_from(PAUSES), st.sampled_from(events))
+    return st.one_of(st.lists(one, max_size=5), st.lists(one, min_size=5, max_size=most))
