@@ -110,8 +110,8 @@ class Release:
         pods = await self.api.list(PODS, self.served)
         for pod in pods["items"]:
             name = pod["metadata"]["name"]
-            path = self._folder / f"{name}.log"
-            path.write_text(await run("kubectl", "logs", "-n", self.served, name))
+            words = ("kubectl", "logs", "-n", self.served, name, "--ignore-errors")
+            (self._folder / f"{name}.log").write_text(await run(*words, check=False))
         kinds = "jobs.shoal.dev,mapjobs.shoal.dev,deployments.shoal.dev,pods"
         objects = await run("kubectl", "get", "-n", self.served, kinds, "-ojson")
         (self._folder / "objects.json").write_text(objects)
@@ -254,13 +254,13 @@ class Release:
             storage.delete(*[info.key for info in storage.list(prefix)])
 
 
-async def run(*words: str) -> str:
-    """Run a program and return what it says; raise with its complaint if it fails."""
+async def run(*words: str, check: bool = True) -> str:
+    """Run a program and return what it says; with `check` raise if it fails."""
     process = await asyncio.create_subprocess_exec(
         *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, complaint = await process.communicate()
-    if process.returncode:
+    if check and process.returncode:
         raise RuntimeError(f"{' '.join(words)}: {complaint.decode()}")
     return out.decode()
 

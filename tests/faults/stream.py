@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import cloudpickle
@@ -99,7 +100,9 @@ class Stream:
         try:
             await errand()
         except Exception as error:
-            self.troubles.append(f"{name}: {type(error).__name__}: {error}")
+            now = datetime.now(UTC).strftime("%H:%M:%S")
+            self.troubles.append(f"{now} {name}: {type(error).__name__}: {error}")
+            print(f"  {self.troubles[-1][:500]}", flush=True)
         else:
             self.done[name] += 1
 
@@ -274,7 +277,7 @@ class Stream:
         """Wait until an operator has told clients what they must know."""
         while True:
             told = await self._release.api.get(CONFIGMAPS, "shoal", self._release.served)
-            if (told.get("data") or {}).get("clusterId"):
+            if (told.get("data") or {}).get("instance") == self._release.instance:
                 return
             await asyncio.sleep(LOOK_SECONDS)
 

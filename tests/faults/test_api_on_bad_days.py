@@ -13,7 +13,7 @@ from shoal.kube import connect
 from .api_proxy import SpoilingProxy
 from .lives import Lives
 from .release import OTHERS_NAMES, Release
-from .stream import Stream, streaming
+from .stream import Stream
 
 KINDS = {"429", "500", "500 after", "no answer", "409", "410", "watch cut"}
 EACH = 3
@@ -36,12 +36,17 @@ async def test_maps_survive_an_api_server_that_spoils_requests(
             proxy.write_kubeconfig(tmp_path / "spoiling")
             spoiled = {**release.environment, "KUBECONFIG": str(tmp_path / "spoiling")}
             life = lives.begin(environment=spoiled)
-            stream = Stream(release)
-            async with streaming(stream), asyncio.timeout(LONGEST):
-                while min(proxy.spoiled[kind] for kind in KINDS) < EACH:
-                    assert not life.done(), f"the operator left; log: {lives.log}"
-                    await asyncio.sleep(0.2)
-            proxy.at_peace = True
+            stream, stop = Stream(release), asyncio.Event()
+            running = asyncio.create_task(stream.run(stop))
+            try:
+                async with asyncio.timeout(LONGEST):
+                    while min(proxy.spoiled[kind] for kind in KINDS) < EACH:
+                        assert not life.done(), f"the operator left; log: {lives.log}"
+                        await asyncio.sleep(0.2)
+            finally:
+                proxy.at_peace = True
+                stop.set()
+                await running
             await stream.settle()
             lives.signal()
             assert (await life).exit_code == 0
