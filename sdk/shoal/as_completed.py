@@ -39,6 +39,7 @@ class TasksAsCompleted:
             async with aclosing(guarded_each(self._run, tasks, detach=self._detach)) as guarded:
                 async for task in guarded:
                     yield task
+                    del task
 
     async def _submit(self) -> None:
         if self._run is None and self._draft.items:

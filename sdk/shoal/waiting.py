@@ -48,6 +48,7 @@ async def guarded_each(
         async with aclosing(items):
             async for item in items:
                 yield item
+                del item  # it may be large: it goes when its reader lets go of it
         ended = True
     except NoOperator:
         ended = True

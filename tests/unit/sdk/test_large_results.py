@@ -47,6 +47,17 @@ async def test_results_are_held_as_bytes_and_as_values_one_by_one(
         assert sum(map(len, await handle.result())) == 3 * SIZE
 
 
+async def test_tasks_as_completed_are_held_no_longer_than_their_reader_holds_them(
+    local: shoal.Local, here: shoal.Deployment
+) -> None:
+    size = SIZE
+    tasks = await shoal.run_map_as_completed(lambda x: b"x" * size, range(3), local, None, here, 1)
+    with at_most(2):
+        async for task in tasks:
+            assert len(task.result) == SIZE
+            del task
+
+
 async def test_a_function_has_its_result_and_its_bytes(
     local: shoal.Local, here: shoal.Deployment
 ) -> None:
