@@ -62,7 +62,7 @@ async def test_a_killed_callers_map_goes_on_and_can_be_attached_to(user: Place, 
             first[task.task_id] = task.result_or_raise()
             if len(first) == 20:
                 break
-    cursor = handle.cursor
+    cursor = task.cursor
     assert isinstance(cursor, str)
     assert len(cursor) < 200
     await gate.open()
