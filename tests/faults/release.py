@@ -20,7 +20,6 @@ from shoal import crdgen
 from shoal.errors import ApiError
 from shoal.kube import (
     CONFIGMAPS,
-    CRDS,
     JOBS,
     NAMESPACES,
     NODES,
@@ -98,12 +97,6 @@ class Release:
     def cluster_id(self) -> str:
         """First part of every key."""
         return self.environment["SHOAL_OP_CLUSTER_ID"]
-
-    async def offers(self, kind: str, field: str) -> bool:
-        """Tell whether the installed definition knows a field of the spec."""
-        crd = await self.api.get(CRDS, kind)
-        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        return field in schema["properties"]["spec"]["properties"]
 
     async def save_logs(self) -> None:
         """Keep what workers said and how jobs stood, to look at after a trouble."""
@@ -195,7 +188,7 @@ class Release:
                 "extraEnv": [
                     {"name": "SHOAL_OP_SWEEP_SECONDS", "value": "3"},
                     {"name": "SHOAL_OP_BUCKET_SWEEP_SECONDS", "value": "3"},
-                    {"name": "SHOAL_OP_GRACE_SECONDS", "value": "45"},
+                    {"name": "SHOAL_OP_GRACE_SECONDS", "value": "30"},
                 ],
             },
         }

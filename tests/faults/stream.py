@@ -67,12 +67,9 @@ class Stream:
             self.own_pods,
             self.command,
             self.failing,
+            self.suspended,
+            self.unloadable,
         ]
-
-    async def offer_more(self) -> None:
-        """Add what only newer definitions know."""
-        if await self._release.offers("mapjobs.shoal.dev", "suspend"):
-            self.errands.append(self.suspended)
 
     async def run(self, stop: asyncio.Event, *, at_once: int = 4) -> None:
         """Run one errand after the other, several at a time, until `stop`; then end them."""
@@ -271,6 +268,22 @@ class Stream:
         )
         await self._ended("MapJob", name, "Complete", {n: float(n) for n in range(4)})
 
+    async def unloadable(self) -> None:
+        """A map that can run nowhere."""
+        spec = {"function": {"name": "no_such_module.f"}, "items": {"inline": [1, 2]}}
+        name = await self._apply("MapJob", spec)
+        status = await self._until_raw("MapJob", name, _finished)
+        if status["phase"] != "Failed":
+            raise Wrong(f"{name}: {status}")
+
+    async def orphaned(self) -> None:
+        """Keys of a job that is not there; they go when they are old enough."""
+        job = secrets.token_hex(12)
+        folder = f"{self._release.cluster_id}/{self._release.served}/jobs/{job}"
+        storage = self._release.storage()
+        await asyncio.to_thread(storage.put, f"{folder}/ledger/00000000", b"of nobody")
+        self._gone.append(job)
+
     # what they share
 
     async def _served(self) -> None:
@@ -331,7 +344,7 @@ class Stream:
 
     async def _ended(self, kind: str, name: str, phase: str, expected: dict[int, Any]) -> None:
         """Wait for a map's end, as one who looks at it; then look at its ledger."""
-        status = await self._until_raw(kind, name, lambda s: _finished(s))
+        status = await self._until_raw(kind, name, _finished)
         seen = await self._check_ledger(name, status, None, expected)
         self._check_end(name, status, seen, expected, phase)
 

@@ -85,7 +85,7 @@ async def sweep(tally: Tally, *, at_most: float, chance: random.Random, folder: 
         Lives("operator", folder) as lives,
     ):
         stream, stop = Stream(release), asyncio.Event()
-        await stream.offer_more()
+        stream.errands.append(stream.orphaned)
         running = asyncio.create_task(stream.run(stop))
         while not tally.is_over and time.monotonic() - begun < at_most:
             death = await lives.live(
