@@ -21,7 +21,7 @@ from shoal.dispatch import CodeRef, Inputs, JobSpec, JobView
 from shoal.errors import ConfigurationError, JobDeleted, JobNotFound, ObjectNotFound
 from shoal.ledger import Terminal
 from shoal.ledger_reader import LedgerReader
-from shoal.local_workers import LocalWorkers, engine
+from shoal.local_workers import MOST_WORKERS, LocalWorkers, engine
 from shoal.log_reader import LogReader
 from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed
 from shoal.storage.file import FileStorage
@@ -80,7 +80,8 @@ class LocalRunner:
                 prefix=prefix,
                 kind=call.kind,
                 total=call.total,
-                parallelism=call.parallelism,
+                # more never run: claims are sized for those that do
+                parallelism=min(call.parallelism, MOST_WORKERS),
                 max_attempts=call.max_attempts,
                 timeout=call.task_timeout,
                 speculation=call.speculation,
@@ -286,7 +287,7 @@ class LocalRun:
         await here.call(self._set_parallelism(here, workers))
 
     async def _set_parallelism(self, here: LocalWorkers, workers: int) -> None:
-        here.dispatcher.set_parallelism(self._id, workers)
+        here.dispatcher.set_parallelism(self._id, min(workers, MOST_WORKERS))
         here.staff(self._id)
 
     def _here(self, what: str) -> LocalWorkers:
