@@ -12,6 +12,7 @@ import bisect
 import dataclasses
 import random
 import secrets
+import signal
 import statistics
 import sys
 import time
@@ -142,7 +143,8 @@ def report(
         f"| all | {len(maps.ran)} | {sum(bool(ran.trouble) for ran in maps.ran)} | |",
         "",
         f"results checked: {sum(ran.results for ran in maps.ran)}; maps submitted again because "
-        f"the API server or the bucket was away: {maps.resubmitted}; clients killed and their maps "
+        f"the API server or the bucket was away: {maps.resubmitted}, because no operator answered "
+        f"for 20 s: {maps.unanswered}; clients killed and their maps "
         f"attached to: {maps.attached}",
         ", ".join(
             f"{word}: {found[word]}" for word in ("lost", "doubled", "wrong", "hung", "broken")
@@ -245,6 +247,8 @@ def main() -> int:
     parser.add_argument("--without", default="", help="kinds of maps to leave out, by commas")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is hurt is healed first
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return asyncio.run(soak(options))
 
 

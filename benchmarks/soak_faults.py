@@ -10,7 +10,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,10 @@ QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 PATIENCE = 90.0
 """Seconds that a fault may take, with what it undoes."""
 TRIES = 5
+REST = 2.0
+"""Seconds after a fault in which nothing else of its domain begins."""
+MOST_WAITING = 6
+"""Faults under way or waiting for their domain; a slow machine gets fewer of them."""
 
 Fault = Callable[[], Awaitable[bool | None]]
 
@@ -86,7 +90,7 @@ class Faults:
             Kind("client killed", "client", self.kill_client),
         ]
 
-    def order(self) -> AsyncIterator[Kind] | Any:
+    def order(self) -> Iterator[Kind]:
         """Yield kinds for ever: rounds of all of them, each in another order."""
         while True:
             kinds = self.kinds()
@@ -96,9 +100,12 @@ class Faults:
     async def run(self, seconds: float, per_second: float) -> None:
         """Do faults for some time, about so many a second."""
         end = time.monotonic() + seconds
+        room = asyncio.Semaphore(MOST_WAITING)
         async with asyncio.TaskGroup() as group:
             for kind in self.order():
-                group.create_task(self._turn(kind))
+                await room.acquire()
+                turn = group.create_task(self._turn(kind))
+                turn.add_done_callback(lambda _: room.release())
                 pause = self.rng.uniform(0.3, 1.7) / per_second
                 if time.monotonic() + pause > end:
                     break
@@ -122,6 +129,7 @@ class Faults:
                 turn.end = time.monotonic()
                 if done is not False:
                     self.turns.append(turn)
+                    await asyncio.sleep(REST)
                     return
                 await asyncio.sleep(0.5)
 

@@ -20,7 +20,13 @@ import ledgers
 from namespaces import KINDS, Place, finished
 
 import shoal
-from shoal.errors import ApiError, RunMapTasksFailedException, ShoalException, StorageError
+from shoal.errors import (
+    ApiError,
+    NoOperator,
+    RunMapTasksFailedException,
+    ShoalException,
+    StorageError,
+)
 from shoal.worker.records import SUCCEEDED
 
 HERE = shoal.Deployment()
@@ -61,6 +67,8 @@ class Maps:
     arrivals: list[float] = field(default_factory=list)
     """When results came to their callers, by the monotonic clock."""
     resubmitted: int = 0
+    unanswered: int = 0
+    """Calls that ended with NoOperator, and were made again."""
     attached: int = 0
     running: dict[str, Ran] = field(default_factory=dict)
 
@@ -99,8 +107,14 @@ class Maps:
             ran.trouble.append(f"hung: not done and checked within {HUNG_SECONDS:g} s")
         except Exception as error:
             ran.trouble.append(f"broken: {type(error).__name__}: {str(error)[:500]}")
+        self.over(ran)
+
+    def over(self, ran: Ran) -> None:
+        """Note a map's end, and say at once what was wrong with it."""
         ran.end = time.monotonic()
-        self.ran.append(self.running.pop(name))
+        self.ran.append(self.running.pop(ran.name))
+        for text in ran.trouble:
+            print(f"!! {ran.kind} {ran.name}: {text}", file=sys.stderr, flush=True)
 
     async def _go(self, ran: Ran, kind: Callable[[str], Planned]) -> None:
         """Submit, wait and check; what could not be submitted is submitted again."""
@@ -108,6 +122,10 @@ class Maps:
             expected, call = kind(ran.name)
             try:
                 self.compare(ran, expected, await call)
+            except NoOperator:  # documented: nobody took it up for 20 s, and it is gone again
+                self.unanswered += 1
+                await self._gone(ran.name)
+                continue
             except (ApiError, StorageError) as error:
                 if not await self._exists(ran.name):
                     self.resubmitted += 1
@@ -116,6 +134,11 @@ class Maps:
                 ran.trouble.append(f"broken: {type(error).__name__}: {str(error)[:500]}")
             await self.check(ran, expected)
             return
+
+    async def _gone(self, name: str) -> None:
+        """Take away what a call that gave up may have left."""
+        for kind in ("Job", "MapJob"):
+            await self._delete(kind, name)
 
     async def _exists(self, name: str) -> bool:
         for kind in ("Job", "MapJob"):
@@ -403,8 +426,7 @@ class Clients:
             ran.trouble.append(f"hung: not done and checked within {HUNG_SECONDS:g} s")
         except ShoalException as error:
             ran.trouble.append(f"broken: {type(error).__name__}: {str(error)[:500]}")
-        ran.end = time.monotonic()
-        self._maps.ran.append(self._maps.running.pop(ran.name))
+        self._maps.over(ran)
 
     async def drain(self) -> None:
         """Wait for the last of them."""

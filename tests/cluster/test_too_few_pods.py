@@ -13,9 +13,9 @@ from shoal.kube import NODES, Resource
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 SPEC: dict[str, Any] = {
     "function": {"name": "time.sleep"},
-    "items": {"inline": [0.1] * 60},
+    "items": {"inline": [0.1] * 80},
     "parallelism": 3,
-    "startDeadlineSeconds": 1,
+    "startDeadlineSeconds": 5,  # over before the map is
 }
 
 
@@ -38,9 +38,9 @@ async def test_a_quota_that_allows_one_worker(place: Place) -> None:
     assert told["message"].startswith("2 of 3 workers are missing: ")
     assert "exceeded quota: one" in told["message"]
     status = await place.end("MapJob", "narrow")
-    assert (status["phase"], status["progress"]) == ("Complete", "60/60")
+    assert (status["phase"], status["progress"]) == ("Complete", "80/80")
     assert not missing(status)
-    await check_all_once(place, "narrow", [None] * 60)
+    await check_all_once(place, "narrow", [None] * 80)
     assert len(await place.pods()) == 1
 
 
@@ -61,5 +61,5 @@ async def test_nodes_that_have_room_for_one_worker(place: Place, chaos: Chaos) -
         assert told["message"].startswith("2 of 3 workers are missing: ")
         assert "Insufficient memory" in told["message"]
         status = await place.end("MapJob", "wide")
-    assert (status["phase"], status["progress"]) == ("Complete", "60/60")
-    await check_all_once(place, "wide", [None] * 60)
+    assert (status["phase"], status["progress"]) == ("Complete", "80/80")
+    await check_all_once(place, "wide", [None] * 80)
