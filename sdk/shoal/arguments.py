@@ -10,11 +10,11 @@ import asyncio
 import inspect
 import os
 import shlex
-import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shoal import callers
 from shoal.deployment import Deployment, MirrorRequest
 from shoal.errors import ConfigurationError, NotSupportedYet, SubmissionRefused
 from shoal.hosts import Host, Kubernetes
@@ -52,10 +52,9 @@ class Tries:
                 "give Resources(memory_gb=...)"
             )
         if self.more_memory and most == 1:
-            warnings.warn(
+            callers.warn(
                 "retry_with_more_memory changes nothing while max_num_task_attempts is 1: "
-                "raise it to 2 or more",
-                stacklevel=_level_of_the_caller(),
+                "raise it to 2 or more"
             )
         timeout = self.seconds
         return {
@@ -245,14 +244,6 @@ def _whole(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
     return value
-
-
-def _level_of_the_caller() -> int:
-    """Return the `stacklevel` that names the first line outside of this package."""
-    here, level, frame = os.path.dirname(__file__), 0, inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename.startswith(here):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 async def _resolved(deployment: AnyDeployment) -> Deployment:

@@ -15,6 +15,8 @@ import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any, TypeVar
 
+from shoal import callers
+
 T = TypeVar("T")
 
 _lock = threading.Lock()
@@ -43,6 +45,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise RuntimeError("shoal.blocking was called from its own event loop: use `await`")
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
     context = contextvars.copy_context()
+    callers.bring_along(context)
     tasks: list[asyncio.Task[None]] = []
 
     async def pass_on() -> None:
