@@ -220,6 +220,8 @@ def _conditions(facts: JobFacts, *, running: bool) -> Conditions:
                 f"at most {facts.resolution.parallelism} workers: the chart's maxParallelism",
             )
         )
+    if outcome is not None and any(condition["type"] == "Suspended" for condition in old):
+        made.append(("Suspended", False, outcome.reason, "it has ended"))
     if outcome is not None and outcome.phase != "Complete":
         kept = [c for c in old if c["type"] == "WorkersReady" and c["status"] == "False"]
     else:

@@ -154,7 +154,7 @@ async def test_a_suspended_job_can_be_cancelled(stage: Stage, isolation: str) ->
     await suspend(stage, True, **spec)
     stage.apply("MapJob", **spec, suspend=True, cancel=True)
     await stage.until(lambda: stage.status()["phase"] == "Cancelled")
-    assert stage.condition("Suspended") == ("", "")
+    assert stage.condition("Suspended") == ("False", "Cancelled")
 
 
 async def test_a_job_made_suspended_can_be_cancelled(stage: Stage) -> None:
