@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from shoal.errors import ConfigurationError
-from shoal.ledger import Entry
+from shoal.ledger import GENESIS, Entry
 
 _DIGEST_SIZE = 32
 
@@ -29,12 +29,8 @@ class Cursor(NamedTuple):
     seen: int
 
     def __str__(self) -> str:
-        return f"{self.length}.{self.left}.{self.seen}.{_short(self.digest)}"
-
-    @classmethod
-    def behind(cls, entry: Entry, position: int, seen: int) -> Cursor:
-        """Return the cursor behind the entry's record at `position`, the `seen`-th of all."""
-        return cls(entry.n + 1, entry.digest, len(entry.records) - position - 1, seen)
+        digest = base64.urlsafe_b64encode(bytes.fromhex(self.digest)).rstrip(b"=").decode()
+        return f"{self.length}.{self.left}.{self.seen}.{digest}"
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
@@ -56,6 +52,10 @@ class Cursor(NamedTuple):
         return cursor
 
 
-@lru_cache(maxsize=16)  # each entry has many records
-def _short(digest: str) -> str:
-    return base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b"=").decode()
+def behind_each(entry: Entry, seen: int) -> Iterator[str]:
+    """Yield the cursor behind each of the entry's records, before which there were `seen`."""
+    count = len(entry.records)
+    length, _, _, digest = str(Cursor(entry.n + 1, entry.digest or GENESIS, 0, 0)).split(".")
+    for left in range(count - 1, -1, -1):
+        seen += 1
+        yield f"{length}.{left}.{seen}.{digest}"

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from shoal.cursor import Cursor
+from shoal.cursor import Cursor, behind_each
 from shoal.errors import (
     CommandFailedException,
     LedgerTampered,
@@ -132,14 +132,13 @@ async def _of_entry(run: Run, entry: Entry, seen: int = 0) -> AsyncGenerator[Tas
 
     `seen` is how many tasks came before them.
     """
-    position = 0
+    position, cursors = 0, behind_each(entry, seen)
     for part in _parts(entry.records):
         reads = deque(_Read(run, record) for record in part if record.ref)
         try:
             for record in part:
                 pod, node = entry.pod_of(position) if entry.pods else ("", "")
-                cursor = str(Cursor.behind(entry, position, seen + 1))
-                position, seen = position + 1, seen + 1
+                position += 1
                 # no name for the bytes: they go when they are unpickled
                 yield decoded(
                     run,
@@ -147,7 +146,7 @@ async def _of_entry(run: Run, entry: Entry, seen: int = 0) -> AsyncGenerator[Tas
                     await reads.popleft().data() if record.ref else record.data,
                     pod,
                     node,
-                    cursor,
+                    next(cursors),
                 )
         finally:
             for read in reads:
@@ -176,6 +175,9 @@ class _Read:
 
 def _parts(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
     """Yield runs of records, each as many as are to be fetched at the same time."""
+    if not any(record.ref for record in records):
+        yield records
+        return
     start = size = 0
     for stop, record in enumerate(records):
         more = record.ref.size if record.ref else 0

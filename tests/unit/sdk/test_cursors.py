@@ -15,7 +15,7 @@ import pytest
 
 import shoal
 from shoal import ledger
-from shoal.cursor import Cursor
+from shoal.cursor import Cursor, behind_each
 from shoal.errors import ConfigurationError, LedgerTampered
 from shoal.ledger import Entry
 from shoal.ledger_reader import LedgerReader
@@ -61,10 +61,10 @@ async def read(
     reading = reader(objects, after)
     assert reading.is_behind(length)
     async for entry in reading.read(length, digest):
-        for position, record in enumerate(entry.records):
-            seen += 1
-            cursor = Cursor.behind(entry, position, seen)
-            found.append((record.task, cursor, entry.pod_of(position)[1]))
+        for position, text in enumerate(behind_each(entry, seen)):
+            cursor, node = Cursor.parse(text), entry.pod_of(position)[1]
+            found.append((entry.records[position].task, cursor, node))
+        seen += len(entry.records)
     return found
 
 
