@@ -64,7 +64,7 @@ async def guarded_each(
 
 async def _interrupted(run: Run, *, detach: bool) -> None:
     if detach:
-        how = f"shoal.attach({run.name!r}) follows it"
+        how = f"shoal.attach({run.name!r}, host) follows it"
         print(f"shoal: {run.full_name} goes on without you; {how}", file=sys.stderr)
     else:
         await last_words(run, delete=False)

@@ -56,7 +56,7 @@ async def test_a_cancelled_caller(
         await task
     gate.touch()
     assert (await handle.wait()).phase == phase
-    told = f"shoal.attach('{handle.name}') follows it" in capsys.readouterr().err
+    told = f"shoal.attach('{handle.name}', host) follows it" in capsys.readouterr().err
     assert told == detach
 
 
