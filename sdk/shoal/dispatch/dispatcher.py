@@ -37,6 +37,8 @@ from shoal.worker import ranges
 POLL_SECONDS = 20.0
 #: A worker that was not heard from for this long is lost, in seconds.
 SILENCE_SECONDS = 45.0
+#: So long a Pod that is gone is known to be so, in seconds: longer than any request takes.
+DEPARTED_SECONDS = 600.0
 #: After a restart, how long nothing is reissued while live workers have not told what they hold.
 GRACE_SECONDS = 20.0
 #: How many times a worker's polls may lack a claim before it is taken back.
@@ -75,6 +77,7 @@ class Dispatcher:
         self._attaching: dict[str, asyncio.Task[None]] = {}
         self._sessions: dict[str, Session] = {}
         self._pools: dict[str, PoolSettings] = {}
+        self._departed: dict[str, float] = {}
         self._ticker: asyncio.Task[None] | None = None
 
     # what the owner says
@@ -224,8 +227,20 @@ class Dispatcher:
 
         `running` is job and task in its termination message; `unknown` says that the container died
         and nobody knows which task did it; with the cause "oom" the task that did is charged with
-        an attempt.
+        an attempt. What it has still to report is taken, but it gets nothing more.
         """
+        self._departed[pod] = self._now()
+        self._lose(pod, why, running=running, unknown=unknown, cause=cause)
+
+    def _lose(
+        self,
+        pod: str,
+        why: str,
+        *,
+        running: tuple[str, int] | None = None,
+        unknown: bool = False,
+        cause: Cause = "disruption",
+    ) -> None:
         session = self._sessions.pop(pod, None)
         if session is not None and session.is_waiting:
             session.answer({"claims": [], "exit": True})
@@ -291,6 +306,8 @@ class Dispatcher:
         is as it was handed out, its tasks less those that were acknowledged, and less those that
         the worker gives back: ``"returned": [[claim id, ranges], ...]``.
         """
+        if worker.pod_uid in self._departed:  # it was on its way when its Pod went
+            return {"claims": [], "exit": True}
         session = self._session(worker)
         for claim_id, tasks in message.get("returned", ()):
             for run in self._runs.values():
@@ -384,7 +401,10 @@ class Dispatcher:
         session = self._sessions.get(worker.pod_uid)
         if session is None:
             now = self._now()
-            session = self._sessions[worker.pod_uid] = Session(worker, now, now)
+            session = Session(worker, now, now)
+            if worker.pod_uid in self._departed:
+                return session  # for its last words only
+            self._sessions[worker.pod_uid] = session
             _log.info("worker %s joined pool %s", worker.pod, worker.pool)
             self._on_worker(worker.pool)
         session.heard = self._now()
@@ -536,12 +556,14 @@ class Dispatcher:
 
     def _look_after_time(self) -> None:
         now, busy = self._now(), self._busy()
+        for pod in [pod for pod, at in self._departed.items() if now - at > DEPARTED_SECONDS]:
+            del self._departed[pod]
         for session in list(self._sessions.values()):
             if session.identity.pod_uid in busy:
                 session.idle_since = now
             if now - session.heard > SILENCE_SECONDS and not session.is_waiting:
                 _log.warning("worker %s fell silent", session.identity.pod)
-                self.worker_gone(session.identity.pod_uid, "it fell silent")
+                self._lose(session.identity.pod_uid, "it fell silent")
         idle = idleness.idle_for_too_long(self._sessions.values(), self._pools, self._busy(), now)
         self._let_go(idle)
         self._help_out()

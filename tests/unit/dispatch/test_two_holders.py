@@ -95,3 +95,16 @@ async def test_a_worker_that_went_on_to_another_job_keeps_no_place() -> None:
     clock.now += 10
     (claim,) = (await idle.poll())["claims"]
     assert (claim["job"], claim["attempt"]) == (one.id, 2)
+
+
+async def test_a_worker_whose_pod_is_gone_gets_nothing_but_is_heard() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(2), store, POOL, fresh=True)
+    going, other = Worker(dispatcher, "a"), Worker(dispatcher, "b")
+    await going.poll()
+    dispatcher.worker_gone("a", "deleted")
+    assert await going.poll() == {"claims": [], "exit": True}
+    await going.report()
+    assert dispatcher.pool(POOL).connected == frozenset()
+    await other.work()
+    assert results(store) == right(2)

@@ -40,9 +40,9 @@ class Watched(Dispatcher):
 
     operator: OperatorProcess
 
-    def worker_gone(self, pod: str, why: str, **more: Any) -> None:
+    def _lose(self, pod: str, why: str, **more: Any) -> None:
         self.operator.loses(pod, **more)
-        super().worker_gone(pod, why, **more)
+        super()._lose(pod, why, **more)
 
     def _hand_out(self, session: Any, run: Any, claim: Any) -> None:
         super()._hand_out(session, run, claim)
