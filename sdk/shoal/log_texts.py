@@ -29,7 +29,7 @@ async def pieces(
     run: Run, task: int | None, attempt: int | None, *, follow: bool
 ) -> AsyncGenerator[str, None]:
     """Yield what was printed so far, and with `follow` what is printed until the run's end."""
-    if task is not None and not 0 <= task < run.total:
+    if task is not None and not (isinstance(task, int) and 0 <= task < run.total):
         raise ConfigurationError(
             f"{run.full_name} has no task {task!r}: its tasks are 0 to {run.total - 1}"
         )

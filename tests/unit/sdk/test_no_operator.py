@@ -1,9 +1,12 @@
-"""A cluster that takes our resources, but where no operator takes them up."""
+"""A cluster that takes our resources, but has no operator: who waits, and who leaves."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
+import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ class Unattended:
     def __init__(self) -> None:
         self.jobs: dict[str, Any] = {}
         self.made: list[str] = []
+        self.patched: list[Any] = []
+        self.status: dict[str, Any] = {}
         self.version = 1
         self.closing = False
 
@@ -49,9 +54,14 @@ class Unattended:
         job = await request.json()
         self.version += 1
         job["metadata"] |= {"uid": f"u{self.version}", "resourceVersion": str(self.version)}
-        self.jobs[job["metadata"]["name"]] = job
+        self.jobs[job["metadata"]["name"]] = job | ({"status": self.status} if self.status else {})
         self.made.append(job["metadata"]["name"])
         return web.json_response(job, status=201)
+
+    async def patch(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.patched.append(body["spec"])
+        return web.json_response(self.jobs[request.match_info["name"]])
 
     async def delete(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -67,6 +77,7 @@ async def unattended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     app.router.add_get("/api/v1/namespaces/default/configmaps/shoal", server.configmap)
     app.router.add_get(jobs, server.read)
     app.router.add_post(jobs, server.create)
+    app.router.add_patch(jobs + "/{name}", server.patch)
     app.router.add_delete(jobs + "/{name}", server.delete)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
@@ -98,6 +109,44 @@ async def test_fire_and_forget_leaves_it_for_an_operator_that_comes_later(
 ) -> None:
     await shoal.run_command("true", shoal.Kubernetes(), None, IMAGE, wait_for_result=False)
     assert len(unattended.jobs) == 1
+
+
+@pytest.mark.parametrize("face", ["asyncio", "blocking"])
+@pytest.mark.parametrize("detach", [False, True])
+async def test_ctrl_c_cancels_the_job_or_says_how_to_attach_to_it(
+    unattended: Unattended, face: str, detach: bool
+) -> None:
+    program = f"""
+        import asyncio, signal, shoal
+        from shoal import blocking
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        host = shoal.Kubernetes()
+        call = dict(deployment=shoal.Deployment.container_image("localhost/any"), name="mine",
+                    detach_on_interrupt={detach})
+        if {face!r} == "asyncio":
+            asyncio.run(shoal.run_command("true", host, **call))
+        else:
+            blocking.run_command("true", host, **call)
+    """
+    full = {"type": "WorkersReady", "status": "False", "reason": "Full", "message": "no room"}
+    unattended.status = {"phase": "Pending", "conditions": [full]}  # who waits says so
+    words = (sys.executable, "-c", textwrap.dedent(program))
+    process = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        assert b"no room" in await process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = await process.communicate()
+    text = said.decode()
+    assert process.returncode == -signal.SIGINT, text
+    assert text.rstrip().endswith("KeyboardInterrupt")
+    assert text.count("Traceback") <= 3, text
+    assert "never" not in text, text
+    hint = "shoal: jobs.shoal.dev/mine goes on without you; shoal.attach('mine', host) follows it"
+    assert (hint in text) == detach
+    cancelled = {"cancel": True, "ttlSecondsAfterFinished": 60}
+    assert unattended.patched == ([] if detach else [cancelled])
+    assert list(unattended.jobs) == ["mine"]
 
 
 async def test_without_a_bucket_only_such_commands_are_sent(unattended: Unattended) -> None:
