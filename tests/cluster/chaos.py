@@ -226,9 +226,12 @@ class Chaos:
 
     async def victim(self) -> str:
         """A node that may be lost: the bucket's data is on the other one."""
-        keeper = (await self.minio())["spec"]["nodeName"]
+        return await self.other((await self.minio())["spec"]["nodeName"])
+
+    async def other(self, node: str) -> str:
+        """The node that is not `node`."""
         nodes = (await self.api.list(NODES))["items"]
-        return next(n["metadata"]["name"] for n in nodes if n["metadata"]["name"] != keeper)
+        return next(n["metadata"]["name"] for n in nodes if n["metadata"]["name"] != node)
 
     async def keep_operator_off(self, node: str) -> None:
         """Have the operator run on another node."""

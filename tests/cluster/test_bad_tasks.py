@@ -18,7 +18,7 @@ HERE = shoal.Deployment()
 #: What becomes of each: the state, and a word of its message; or its result.
 FAILURES = {
     "leaves": ("NON_ZERO_RETURN_CODE", "exit code 3"),
-    "exits": ("PYTHON_EXCEPTION", "SystemExit"),
+    "exits": ("NON_ZERO_RETURN_CODE", "exit"),
     "kills_itself": ("NON_ZERO_RETURN_CODE", "SIGKILL"),
     "crashes": ("NON_ZERO_RETURN_CODE", "SIGSEGV"),
     "interrupts": ("PYTHON_EXCEPTION", "KeyboardInterrupt"),

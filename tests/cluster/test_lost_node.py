@@ -37,14 +37,17 @@ async def test_a_map_ends_without_a_lost_node_and_a_silent_worker(
 
     node = await chaos.victim()
     await chaos.keep_operator_off(node)
-    handle = await shoal.submit_map(
-        square, range(COUNT), user.host(), None, HERE, num_concurrent_tasks=6, name="lost"
-    )
-    await user.until("MapJob", "lost", lambda s: s.get("succeeded", 0) >= COUNT // 2)
-    pods = await user.until_pods(lambda pods: len(pods) == 6 and all(map(address_of, pods)))
-    assert any(node_of(pod) == node for pod in pods), "no worker was scheduled to that node"
+    async with chaos.cordoned(await chaos.other(node)):
+        handle = await shoal.submit_map(
+            square, range(COUNT), user.host(), None, HERE, 2, name="lost"
+        )
+        await user.until_pods(lambda pods: len(pods) == 2 and all(map(address_of, pods)))
+    async with chaos.cordoned(node):
+        await handle.set_parallelism(5)
+        pods = await user.until_pods(lambda pods: len(pods) == 5 and all(map(address_of, pods)))
     stays = [pod for pod in pods if node_of(pod) != node]
-    assert len(stays) >= 2, "no worker would be left"
+    assert len(stays) == 3
+    await user.until("MapJob", "lost", lambda s: s.get("succeeded", 0) >= COUNT // 2)
     async with AsyncExitStack() as faults:
         await faults.enter_async_context(chaos.lost_node(node))
         await faults.enter_async_context(chaos.cut_off(stays[0]))
