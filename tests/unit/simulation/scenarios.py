@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -43,8 +44,9 @@ TASKS = (
     Task("short", until=1),
     Task("short", seconds=0.3, until=2),
 )
+GOOD = TASKS[:4]
 #: Half of the tasks, or more, are good ones.
-MIXED = TASKS[:4] * 4 + TASKS
+MIXED = GOOD * 4 + TASKS
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,15 @@ EVENTS: tuple[tuple[object, ...], ...] = (
     ("cancel",),
 )  # fmt: skip
 
-cases = st.builds(
-    Case,
+
+def cases(tasks: tuple[Task, ...] = MIXED, **fixed: Any) -> st.SearchStrategy[Case]:
+    """Return jobs whose tasks are some of `tasks`, and that have the `fixed` fields."""
+    drawn = {name: st.just(value) for name, value in fixed.items()}
+    sorts = st.lists(st.sampled_from(tasks), min_size=1, max_size=6).map(tuple)
+    return st.builds(Case, **{**_FIELDS, "tasks": sorts, **drawn})
+
+
+_FIELDS: dict[str, st.SearchStrategy[Any]] = dict(
     total=st.one_of(st.integers(1, 10), st.integers(8, 24)),
     parallelism=st.integers(1, 4),
     max_attempts=st.integers(1, 3),
@@ -134,7 +143,6 @@ cases = st.builds(
     network=st.sampled_from((0.001, 0.05)),
     bucket=st.sampled_from((0.002, 0.02, 0.3)),
     status=st.sampled_from((0.02, 1.0, 20.0)),
-    tasks=st.lists(st.sampled_from(MIXED), min_size=1, max_size=6).map(tuple),
     rest=st.sampled_from((5.0, 1.0, 90.0)),
 )
 

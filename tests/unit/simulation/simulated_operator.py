@@ -98,6 +98,9 @@ class OperatorProcess:
     # what it does
 
     async def _operate(self) -> None:
+        for worker in self.world.workers:  # the Pods that it finds
+            if not worker.fact().alive:
+                self.dispatcher.worker_gone(worker.uid, "gone", **worker.told)
         self.dispatcher.start()
         pools = asyncio.create_task(self._keep_pools())
         while not self.world.finished:

@@ -54,7 +54,7 @@ class SimulatedWorker:
         self.created, self.started = world.now(), 0.0
         self.deleting = self.gone = False
         self.exit_code: int | None = None
-        self.note: Running | None = None
+        self.told: dict[str, Any] = {}  # what its Pod's status says of its end
         self.cut_until = 0.0
         self.losses: list[tuple[str, int]] = []
         # the agent's

@@ -10,7 +10,7 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from scenarios import Case, Event, cases, sequences
+from scenarios import GENTLE, GOOD, Case, Event, cases, sequences
 from world import play
 
 from shoal import ledger
@@ -18,11 +18,12 @@ from shoal import ledger
 SEQUENCES = int(os.environ.get("SHOAL_SEQUENCES") or 0)
 
 PROFILE = settings(
-    max_examples=SEQUENCES or 1200,
+    max_examples=SEQUENCES or 1000,
     derandomize=not SEQUENCES,
     database=None,
     deadline=None,
     print_blob=False,
+    report_multiple_bugs=False,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -35,6 +36,13 @@ def short_roll_ups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(0 if SEQUENCES else 300)
 @PROFILE
-@given(case=cases, events=sequences())
+@given(case=cases(), events=sequences())
 def test_every_job_ends_as_it_must(case: Case, events: list[Event]) -> None:
     play(case, events)
+
+
+@settings(PROFILE, max_examples=PROFILE.max_examples // 4)
+@given(case=cases(GOOD, speculation=False), events=sequences(GENTLE))
+def test_restarts_alone_repeat_nothing(case: Case, events: list[Event]) -> None:
+    book = play(case, events).book
+    assert set(book.runs.values()) == {1}, "a task that succeeds ran more than once"

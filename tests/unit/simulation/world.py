@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -61,6 +62,7 @@ class World:
         self.parallelism = case.parallelism
         self.untouched = True
         self.longest = 0
+        self._context = contextvars.copy_context()
         self._ended = asyncio.Event()
         self._failure: Violated | None = None
         self._pools: dict[int, Pool] = {}
@@ -79,8 +81,9 @@ class World:
         self._ended.set()
 
     def spawn(self, main: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Begin what goes on beside the operator."""
-        return asyncio.get_running_loop().create_task(self._guarded(main))
+        """Begin what goes on beside the operator, whoever it was that asked for it."""
+        loop = asyncio.get_running_loop()
+        return loop.create_task(self._guarded(main), context=self._context)
 
     async def _guarded(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -160,7 +163,8 @@ class World:
         if cause == "oom" and running is not None:
             self.books[running.job].failed[running.task, running.attempt] += 1
         worker.end(code)
-        told: dict[str, Any] = {"cause": cause}
+        told = worker.told
+        told["cause"] = cause
         if code and known and running is not None:
             told["running"] = (running.job, running.task)
         elif code:
