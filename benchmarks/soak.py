@@ -127,11 +127,15 @@ def report(
     begun, end = stretch
     slowest = recoveries(faults.turns, sorted(maps.arrivals))
     counts = Counter(turn.kind for turn in faults.turns)
-    lines = ["", "| fault | times | slowest next result |", "|---|---|---|"]
-    for kind in faults.kinds():
+    kinds = faults.kinds()
+    row = {kind.name: kind.row for kind in kinds}
+    of_row = Counter(row[turn.kind] for turn in faults.turns)
+    lines = ["", "| row | times | fault | times | slowest next result |", "|---|---|---|---|---|"]
+    for kind in sorted(kinds, key=lambda kind: kind.row):
         shown = f"{slowest[kind.name]:.1f} s" if kind.name in slowest else "-"
-        lines.append(f"| {kind.name} | {counts[kind.name]} | {shown} |")
-    lines += [f"| all | {len(faults.turns)} | |", "", "| maps | times | in trouble | slowest |"]
+        times = f"{of_row[kind.row]} | {kind.name} | {counts[kind.name]}"
+        lines.append(f"| {kind.row} | {times} | {shown} |")
+    lines += [f"| all | {len(faults.turns)} | | | |", "", "| maps | times | in trouble | slowest |"]
     lines.append("|---|---|---|---|")
     for kind in sorted({ran.kind for ran in maps.ran}):
         ran = [one for one in maps.ran if one.kind == kind]
@@ -242,7 +246,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--streams", type=int, default=8, help="maps at one time")
-    parser.add_argument("--faults-per-second", type=float, default=0.42)
+    parser.add_argument("--faults-per-second", type=float, default=0.22)
     parser.add_argument("--keep", action="store_true", help="leave the namespace after trouble")
     parser.add_argument("--without", default="", help="kinds of maps to leave out, by commas")
     options = parser.parse_args()

@@ -1,7 +1,8 @@
 """The faults of the soak: what each does, what it must not overlap with, and their order.
 
-The order follows from the seed alone: rounds in which every fault has its turn once. Faults of
-different domains overlap as they come; those of one domain wait for each other.
+The order follows from the seed alone: rounds in which each row of the design's table of failures
+has its turn, by one of its kinds after the other. Faults of different domains overlap as they come;
+those of one domain wait for each other, and leave a rest between them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ Fault = Callable[[], Awaitable[bool | None]]
 class Kind:
     """A kind of fault; `hurt` returns False where there was nothing to hurt."""
 
+    row: str
     name: str
     domain: str
     hurt: Fault
@@ -67,35 +69,81 @@ class Faults:
         """Every kind of fault."""
         chaos = self.chaos
         return [
-            Kind("API server killed", "control", lambda: self._while(chaos.no_api_server())),
-            Kind("API server hangs", "control", lambda: self._while(chaos.hanging_api_server())),
-            Kind("watches cut", "control", chaos.cut_watches),
-            Kind("node lost and back", "control", self._lose_node),
-            Kind("node drained", "control", self._drain_node),
-            Kind("helm upgrade", "control", self._upgrade),
-            Kind("bucket refuses", "bucket", lambda: self._while(chaos.bucket_away(refuse=True))),
-            Kind("bucket vanishes", "bucket", lambda: self._while(chaos.bucket_away(refuse=False))),
-            Kind("bucket hangs", "bucket", lambda: self._while(chaos.bucket_hangs())),
-            Kind("operator's Pod deleted", "operator", chaos.delete_operator),
-            Kind("operator killed", "operator", chaos.kill_operator),
-            Kind("operator hangs", "operator", lambda: self._while(chaos.hanging_operator())),
-            Kind("Lease stolen", "operator", chaos.steal_lease),
-            Kind("two operators", "operator", self._two_operators),
-            Kind("worker deleted at once", "workers", lambda: self._worker(self._delete_at_once)),
-            Kind("worker deleted", "workers", lambda: self._worker(self._delete)),
-            Kind("child killed", "workers", lambda: self._worker(chaos.kill_children)),
-            Kind("container killed whole", "workers", lambda: self._worker(chaos.kill_container)),
-            Kind("worker cut off", "workers", lambda: self._worker(self._cut_off)),
-            Kind("quota used up", "quota", self._quota),
-            Kind("client killed", "client", self.kill_client),
+            Kind(
+                "API server",
+                "API server killed",
+                "control",
+                lambda: self._while(chaos.no_api_server()),
+            ),
+            Kind(
+                "API server",
+                "API server hangs",
+                "control",
+                lambda: self._while(chaos.hanging_api_server()),
+            ),
+            Kind("API server", "watches cut", "control", chaos.cut_watches),
+            Kind("node lost", "node lost and back", "control", self._lose_node),
+            Kind("evicted", "node drained", "control", self._drain_node),
+            Kind("operator gone", "helm upgrade", "control", self._upgrade),
+            Kind(
+                "bucket gone",
+                "bucket refuses",
+                "bucket",
+                lambda: self._while(chaos.bucket_away(refuse=True)),
+            ),
+            Kind(
+                "bucket gone",
+                "bucket vanishes",
+                "bucket",
+                lambda: self._while(chaos.bucket_away(refuse=False)),
+            ),
+            Kind(
+                "bucket gone", "bucket hangs", "bucket", lambda: self._while(chaos.bucket_hangs())
+            ),
+            Kind("operator gone", "operator's Pod deleted", "operator", chaos.delete_operator),
+            Kind("operator gone", "operator killed", "operator", chaos.kill_operator),
+            Kind(
+                "operator gone",
+                "operator hangs",
+                "operator",
+                lambda: self._while(chaos.hanging_operator()),
+            ),
+            Kind("operator gone", "Lease stolen", "operator", chaos.steal_lease),
+            Kind("operator gone", "two operators", "operator", self._two_operators),
+            Kind(
+                "Pod deleted",
+                "worker deleted at once",
+                "workers",
+                lambda: self._worker(self._delete_at_once),
+            ),
+            Kind("Pod deleted", "worker deleted", "workers", lambda: self._worker(self._delete)),
+            Kind(
+                "child died", "child killed", "workers", lambda: self._worker(chaos.kill_children)
+            ),
+            Kind(
+                "container died",
+                "container killed whole",
+                "workers",
+                lambda: self._worker(chaos.kill_container),
+            ),
+            Kind("agent silent", "worker cut off", "workers", lambda: self._worker(self._cut_off)),
+            Kind("quota", "quota used up", "quota", self._quota),
+            Kind("client gone", "client killed", "client", self.kill_client),
         ]
 
     def order(self) -> Iterator[Kind]:
-        """Yield kinds for ever: rounds of all of them, each in another order."""
+        """Yield kinds for ever: one of each row in each round, in another order."""
+        rows: dict[str, list[Kind]] = {}
         while True:
-            kinds = self.kinds()
-            self.rng.shuffle(kinds)
-            yield from kinds
+            for kind in self.kinds():
+                rows.setdefault(kind.row, [])
+            names = sorted(rows)
+            self.rng.shuffle(names)
+            for row in names:
+                if not rows[row]:  # all of its kinds had their turn
+                    rows[row] = [kind for kind in self.kinds() if kind.row == row]
+                    self.rng.shuffle(rows[row])
+                yield rows[row].pop()
 
     async def run(self, seconds: float, per_second: float) -> None:
         """Do faults for some time, about so many a second."""

@@ -91,8 +91,8 @@ class Chaos:
     @asynccontextmanager
     async def no_operator(self) -> AsyncIterator[None]:
         """Nobody operates."""
-        await self._scale(0)
         try:
+            await self._scale(0)
             async with asyncio.timeout(60):
                 while (await self.api.list(PODS, RELEASE_NAMESPACE, label_selector=OPERATOR))[
                     "items"
@@ -106,8 +106,8 @@ class Chaos:
     @asynccontextmanager
     async def second_operator(self) -> AsyncIterator[None]:
         """Two Pods of the operator, of which the Lease lets one work."""
-        await self._scale(2)
         try:
+            await self._scale(2)
             await self.until_operator(pods=2)
             yield
         finally:
@@ -135,8 +135,8 @@ class Chaos:
         """The operator's processes are stopped for a while."""
         uids = [pod["metadata"]["uid"] for pod in await self.operators()]
         for uid in uids:
+            try:
             await tool("signal-pod", uid, "STOP")
-        try:
             yield
         finally:
             for uid in uids:
@@ -174,8 +174,8 @@ class Chaos:
     @asynccontextmanager
     async def no_api_server(self) -> AsyncIterator[None]:
         """The API server is killed: connections are refused."""
-        await tool("stop", API_SERVER)
         try:
+            await tool("stop", API_SERVER)
             yield
         finally:
             await tool("start", API_SERVER)
@@ -183,8 +183,8 @@ class Chaos:
     @asynccontextmanager
     async def hanging_api_server(self) -> AsyncIterator[None]:
         """The API server accepts connections and does not answer."""
-        await tool("pause", API_SERVER)
         try:
+            await tool("pause", API_SERVER)
             yield
         finally:
             await tool("resume", API_SERVER)
@@ -206,8 +206,8 @@ class Chaos:
         """Connections to the bucket are refused, or else what is sent to it vanishes."""
         address = (await self.minio())["status"]["podIP"]
         where = (address, "--port", "9000")
-        await tool("cut", *where, *(["--refuse"] if refuse else []))
         try:
+            await tool("cut", *where, *(["--refuse"] if refuse else []))
             yield
         finally:
             await tool("mend", *where)
@@ -216,8 +216,8 @@ class Chaos:
     async def bucket_hangs(self) -> AsyncIterator[None]:
         """MinIO's processes are stopped: it takes connections and does not answer."""
         uid = (await self.minio())["metadata"]["uid"]
-        await tool("signal-pod", uid, "STOP")
         try:
+            await tool("signal-pod", uid, "STOP")
             yield
         finally:
             await tool("signal-pod", uid, "CONT")
@@ -244,8 +244,8 @@ class Chaos:
     @asynccontextmanager
     async def lost_node(self, node: str) -> AsyncIterator[None]:
         """The node has no power: kubelet and containers are killed, none is asked."""
-        await tool("stop-node", node)
         try:
+            await tool("stop-node", node)
             yield
         finally:
             await tool("start-node", node)
@@ -253,8 +253,8 @@ class Chaos:
     @asynccontextmanager
     async def cordoned(self, node: str) -> AsyncIterator[None]:
         """No new Pod gets to the node."""
-        await self.api.patch(NODES, node, {"spec": {"unschedulable": True}})
         try:
+            await self.api.patch(NODES, node, {"spec": {"unschedulable": True}})
             yield
         finally:
             await self.api.patch(NODES, node, {"spec": {"unschedulable": None}})
@@ -291,8 +291,8 @@ class Chaos:
     async def cut_off(self, pod: dict[str, Any]) -> AsyncIterator[None]:
         """Nothing gets to the Pod or from it; it goes on running."""
         address = pod["status"]["podIP"]
-        await tool("cut", address)
         try:
+            await tool("cut", address)
             yield
         finally:
             await tool("mend", address)
