@@ -134,9 +134,9 @@ class Chaos:
     async def hanging_operator(self) -> AsyncIterator[None]:
         """The operator's processes are stopped for a while."""
         uids = [pod["metadata"]["uid"] for pod in await self.operators()]
-        for uid in uids:
-            try:
-            await tool("signal-pod", uid, "STOP")
+        try:
+            for uid in uids:
+                await tool("signal-pod", uid, "STOP")
             yield
         finally:
             for uid in uids:
