@@ -47,6 +47,7 @@ class Book:
         self.begun: Counter[int] = Counter()
         # of each loss the tasks that may be charged for it
         self.losses: list[frozenset[int]] = []
+        # held by a worker that used up its memory, and nobody knows at which of them
         self.blamed_for_memory: set[int] = set()
         self.given_up: set[int] = set()
         self.cancelled = self.fatal = False
@@ -154,7 +155,7 @@ class Book:
             fails = fails or task.then == "unpicklable"
             succeeded = record.state == records.SUCCEEDED
             check(succeeded != fails, f"task {index} ({task}) became {record.state}")
-            if not succeeded and task.then == "fail":
+            if not succeeded and task.then == "fail" and index not in self.blamed_for_memory:
                 for attempt in range(1, self.case.max_attempts + 1):
                     check(self.runs[index, attempt], f"attempt {attempt} of {index} never ran")
 
