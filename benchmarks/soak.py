@@ -27,7 +27,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "cluster")]
 from chaos import Chaos, until_answered  # noqa: E402
 from namespaces import Place, give_key, make_place  # noqa: E402
 from soak_faults import Faults, Turn  # noqa: E402
-from soak_maps import MANY_DISRUPTIONS, Clients, Maps  # noqa: E402
+from soak_maps import LEAST_ATTEMPTS, MANY_DISRUPTIONS, Clients, Maps  # noqa: E402
 
 from cluster import faults as machine  # noqa: E402
 from cluster import folders  # noqa: E402
@@ -84,12 +84,15 @@ def resident(uid: str) -> float:
 
 
 def generous() -> None:
-    """Let no map of the SDK's fail for its disruptions."""
+    """Let no map of the SDK's fail for what faults may rightly charge."""
     prepare = submission.prepare
 
     def prepared(call: Call, place: Any) -> submission.Prepared:
         found = prepare(call, place)
-        spec = found.model.spec.model_copy(update={"max_disruptions": MANY_DISRUPTIONS})
+        spec = found.model.spec
+        tries = max(spec.max_attempts, LEAST_ATTEMPTS)
+        update = {"max_disruptions": MANY_DISRUPTIONS, "max_attempts": tries}
+        spec = spec.model_copy(update=update)
         return dataclasses.replace(found, model=found.model.model_copy(update={"spec": spec}))
 
     submission.prepare = prepared
@@ -151,7 +154,8 @@ def report(
         f"for 20 s: {maps.unanswered}; clients killed and their maps "
         f"attached to: {maps.attached}",
         ", ".join(
-            f"{word}: {found[word]}" for word in ("lost", "doubled", "wrong", "hung", "broken")
+            f"{word}: {found[word]}"
+            for word in ("lost", "doubled", "wrong", "hung", "broken", "ended")
         ),
         f"left behind in the bucket: {', '.join(left[:20]) or 'nothing'}",
         "",

@@ -18,6 +18,7 @@ async def main(name: str, namespace: str) -> None:
         shoal.Resources(logical_cpu=0.05, memory_gb=0.125),
         shoal.Deployment(),
         num_concurrent_tasks=2,
+        max_num_task_attempts=3,
         name=name,
     )
     await tasks

@@ -36,6 +36,8 @@ FAILED = object()
 HUNG_SECONDS = 300.0
 MANY_DISRUPTIONS = 100
 """So that no fault's legitimate charge ends a map: any failure is a finding."""
+LEAST_ATTEMPTS = 3
+"""A child that is killed is a failed attempt of the task that it ran."""
 
 
 @dataclass
@@ -126,8 +128,9 @@ class Maps:
                 self.unanswered += 1
                 await self._gone(ran.name)
                 continue
-            except (ApiError, StorageError) as error:
-                if not await self._exists(ran.name):
+            except ShoalException as error:
+                unheard = isinstance(error, ApiError | StorageError)
+                if unheard and not await self._exists(ran.name):
                     self.resubmitted += 1
                     await asyncio.sleep(0.5)
                     continue
@@ -175,7 +178,11 @@ class Maps:
             if not ran.trouble and not finished(made["status"]):
                 phase = made["status"]["phase"]
                 ran.trouble.append(f"wrong: its caller has results, but it is {phase}")
-            book, values = await self._book(await self._ended(kind, ran.name))
+            status = await self._ended(kind, ran.name)
+            end = next(c for c in status["conditions"] if c["type"] == "Finished")
+            if end["reason"] not in ("Complete", "TaskFailed"):
+                ran.trouble.append(f"ended: {end['reason']}: {end['message']}")
+            book, values = await self._book(status)
             counted = Counter(record.task for record in book.records)
             if twice := [task for task, count in counted.items() if count > 1]:
                 ran.trouble.append(f"doubled: tasks {twice[:10]} stand in the ledger twice")
@@ -311,6 +318,7 @@ class Maps:
             "items": {"inline": numbers},
             "parallelism": 2,
             "maxDisruptions": MANY_DISRUPTIONS,
+            "maxAttempts": LEAST_ATTEMPTS,
             "resources": {"cpu": "50m", "memory": "128Mi"},
         }
 
@@ -367,7 +375,7 @@ class Maps:
             return item
 
         # one that is interrupted by a fault for a second must not be over its time
-        found = self._map(name, overdue, 6, 2, task_timeout_seconds=5)
+        found = self._map(name, overdue, 6, 2, task_timeout_seconds=3)
         return [FAILED if i == 1 else i for i in range(6)], found
 
     def _unpicklable(self, name: str) -> Planned:
@@ -409,6 +417,7 @@ class Clients:
         return True
 
     async def _attach(self, ran: Ran) -> None:
+        expected = [item * item for item in range(100)]
         try:
             async with asyncio.timeout(HUNG_SECONDS):
                 while True:
@@ -417,15 +426,14 @@ class Clients:
                         break
                     except (ApiError, StorageError):
                         await asyncio.sleep(0.5)
-                found = await handle.result()
-                expected = [item * item for item in range(100)]
-                self._maps.attached += 1
-                self._maps.compare(ran, expected, found)
+                try:
+                    self._maps.compare(ran, expected, await handle.result())
+                    self._maps.attached += 1
+                except ShoalException as error:
+                    ran.trouble.append(f"broken: {type(error).__name__}: {str(error)[:500]}")
                 await self._maps.check(ran, expected)
         except TimeoutError:
             ran.trouble.append(f"hung: not done and checked within {HUNG_SECONDS:g} s")
-        except ShoalException as error:
-            ran.trouble.append(f"broken: {type(error).__name__}: {str(error)[:500]}")
         self._maps.over(ran)
 
     async def drain(self) -> None:

@@ -123,6 +123,13 @@ def _depth(pid: int, parents: dict[int, int]) -> int:
 
 
 def _pids(folders: Folders, uid: str, root: Path) -> Iterator[int]:
+    """Processes in the Pod's groups; `os.walk` passes over groups that go meanwhile."""
     for hierarchy in cgroups.hierarchies(root):
-        for group in (hierarchy / folders.mark).rglob(f"pod{uid}"):
-            yield from cgroups.processes(str(group.relative_to(hierarchy)), root)
+        for group, _, files in os.walk(hierarchy / folders.mark):
+            if f"pod{uid}" not in Path(group).parts or "cgroup.procs" not in files:
+                continue
+            try:
+                text = (Path(group) / "cgroup.procs").read_text()
+            except OSError:
+                continue  # it went, or holds threads only
+            yield from map(int, text.split())
