@@ -39,6 +39,7 @@ from shoal.machinery import Call  # noqa: E402
 SETTLING = 0.06
 """Part of the time at the end in which no fault begins, so that the last maps end in peace."""
 SAMPLE_SECONDS = 5.0
+TROUBLES = ("lost", "doubled", "wrong", "hung", "broken", "ended")
 
 
 class Memory:
@@ -60,7 +61,10 @@ class Memory:
                 pods = {}
             now = time.monotonic()
             for what, found in pods.items():
-                sizes = [s for p in found if (s := resident(p["metadata"]["uid"]))]
+                uids = [pod["metadata"]["uid"] for pod in found]
+                sizes = await asyncio.to_thread(
+                    lambda uids=uids: [*filter(None, map(resident, uids))]
+                )
                 if sizes:
                     self.samples[what].append((now, max(sizes)))
             await asyncio.sleep(SAMPLE_SECONDS)
@@ -190,6 +194,10 @@ def findings(faults: Faults, maps: Maps, begun: float) -> list[str]:
 async def soak(options: argparse.Namespace) -> int:
     """Run it; return the exit code."""
     seconds, seed = options.seconds, options.seed
+    this = asyncio.current_task()
+    assert this is not None
+    for number in (signal.SIGINT, signal.SIGTERM):  # faults are undone on the way out
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     generous()
     async with await connect() as api:
         chaos = Chaos(api)
@@ -255,9 +263,11 @@ def main() -> int:
     parser.add_argument("--without", default="", help="kinds of maps to leave out, by commas")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is hurt is healed first
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    return asyncio.run(soak(options))
+    try:
+        return asyncio.run(soak(options))
+    except asyncio.CancelledError:
+        print("interrupted; what was hurt is healed", flush=True)
+        return 130
 
 
 if __name__ == "__main__":
