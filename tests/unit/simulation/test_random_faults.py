@@ -34,7 +34,7 @@ def short_roll_ups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "ROLL_UP", 4)
 
 
-@pytest.mark.timeout(0 if SEQUENCES else 300)
+@pytest.mark.timeout(0 if SEQUENCES else 900)
 @PROFILE
 @given(case=cases(), events=sequences())
 def test_every_job_ends_as_it_must(case: Case, events: list[Event]) -> None:
