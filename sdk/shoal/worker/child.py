@@ -58,13 +58,14 @@ def main(ends: Ends, note: Note, scratch: str) -> None:
     header, blobs = opened
     job, pid = header["open"], os.getpid()
     try:
-        call = _prepare(job, blobs, pickler)
+        peak = Peak()
+        call = _prepare(job, blobs, pickler, peak)
     except BaseException as error:
         _write(ends.results, NOT_LOADED, 0, failure(error))
         return
     if os.getpid() != pid:
         return  # the function's module forked, and the other one serves
-    tasks = _Tasks(ends, note, job, call)
+    tasks = _Tasks(ends, note, job, call, peak)
     while (message := _read(source)) is not None and tasks.run(*message):
         note.clear()
 
@@ -72,13 +73,13 @@ def main(ends: Ends, note: Note, scratch: str) -> None:
 class _Tasks:
     """Runs one task after the other."""
 
-    def __init__(self, ends: Ends, note: Note, job: dict[str, Any], call: Call) -> None:
+    def __init__(self, ends: Ends, note: Note, job: dict[str, Any], call: Call, peak: Peak) -> None:
         self._ends, self._note, self._call = ends, note, call
         self._output = ends.output
         self._job: str = job["id"]
         self._tells_begin: bool = job["tellsBegin"]
         self._mark = marks(job["mark"].encode())
-        self._peak = Peak()
+        self._peak = peak
         self._due = 0.0
         self._is_copy = False
         os.register_at_fork(after_in_child=self._become_copy)
@@ -106,7 +107,8 @@ class _Tasks:
             self._flush()
             if self._is_copy:
                 os._exit(0)  # the task forked, and the other one answers
-            memory = self._look_after() if ended >= self._due else self._peak.of_short
+            is_due = ended >= self._due or outcome[0] != 0
+            memory = self._look_after() if is_due else self._peak.of_short
             _write(results, task, attempt, outcome, ended - began, memory)
         return True
 
@@ -179,7 +181,7 @@ def _write(
         done += os.write(results, piece[done:])
 
 
-def _prepare(job: dict[str, Any], blobs: list[memoryview], pickler: Pickler) -> Call:
+def _prepare(job: dict[str, Any], blobs: list[memoryview], pickler: Pickler, peak: Peak) -> Call:
     """Return what runs one task of the job on its item's bytes."""
     sys.path[:0] = job["sysPaths"]
     os.chdir(job["directory"])
@@ -201,6 +203,7 @@ def _prepare(job: dict[str, Any], blobs: list[memoryview], pickler: Pickler) -> 
             args, kwargs = (value["args"], value["kwargs"]) if as_json else value
             return encode(function(*args, **kwargs))
         except BaseException as error:
+            peak.fails()
             return failure(error)
 
     return run

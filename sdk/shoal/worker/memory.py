@@ -10,6 +10,8 @@ import os
 import resource
 import sys
 
+from .cgroup import memory_in_use
+
 #: A mark that rose by less than this, in KiB, stays: setting it back costs 10 us.
 NOTICEABLE = 2 << 10
 
@@ -29,11 +31,25 @@ class Peak:
         """Begin with the first task; what its import uses is charged to it."""
         self._mark = self._children = 0
         self._can_reset = True
+        self._at_failure = 0
         #: What a task is charged with that was too short to raise it noticeably, in MiB.
         self.of_short = 0
 
+    def fails(self) -> None:
+        """Note what the whole container uses while a task's exception still holds what it had.
+
+        The worker's other processes share the container's memory with the task, so that it can
+        lack memory before its own peak says so. Outside of a Pod nobody knows.
+        """
+        if "SHOAL_POD_UID" in os.environ:
+            self._at_failure = memory_in_use() >> 20
+
     def measure(self) -> int:
         """Return the peak since the last measurement, in MiB; 0 is unknown."""
+        at_failure, self._at_failure = self._at_failure, 0
+        return max(at_failure, self._measure())
+
+    def _measure(self) -> int:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         # of processes that ended only the largest ever is known: a smaller one changes nothing
         children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

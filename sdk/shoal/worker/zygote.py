@@ -166,6 +166,8 @@ def _become_child(
         os.dup2(ends.output, 1)
         os.dup2(ends.output, 2)
         os.close(null)
+        for stream in (sys.stdout, sys.stderr):  # into a pipe Python would write by the block
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         child.main(ends, note, scratch)
         status = 0
     except BaseException:
