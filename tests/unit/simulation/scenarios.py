@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -53,9 +53,12 @@ MIXED = GOOD * 4 + TASKS
 class Case:
     """A job and its surroundings.
 
-    `ready` workers are there when it comes; faults go on for `rest` seconds after the last event.
+    There are `jobs` of its kind, which come `apart` seconds apart and share the workers. `ready`
+    workers are there when they come; faults go on for `rest` seconds after the last event.
     """
 
+    jobs: int = 1
+    apart: float = 0.0
     total: int = 1
     parallelism: int = 1
     max_attempts: int = 1
@@ -73,8 +76,20 @@ class Case:
     tasks: tuple[Task, ...] = (Task(),)
     rest: float = 5.0
 
+    def of(self, n: int) -> Case:
+        """Return the n-th job's, which differs from the first one's."""
+        k = n % len(self.tasks)
+        return replace(
+            self,
+            total=max(1, self.total // (n + 1)),
+            parallelism=(self.parallelism + n - 1) % 4 + 1,
+            tasks=self.tasks[k:] + self.tasks[:k],
+        )
 
-WORKERS = range(3)
+
+#: Which worker: by its place in line, or one with a task that another one has, too.
+WORKERS: tuple[object, ...] = (0, 1, 2, "twin")
+JOBS = range(2)
 
 #: Restarts, and what people do: nothing here takes a task away from its worker.
 GENTLE: tuple[tuple[object, ...], ...] = (
@@ -87,7 +102,7 @@ GENTLE: tuple[tuple[object, ...], ...] = (
     ("restart at write", 1, 0.5),
     ("restart at write", 2, 0.0),
     ("restart at write", 3, 5.0),
-    *(("parallelism", n) for n in range(1, 5)),
+    *(("parallelism", job, n) for job in JOBS for n in range(1, 5)),
     *(("bucket", kind) for kind in ("before", "after")),
     ("bucket-down", 0.3),
     ("bucket-down", 4.0),
@@ -110,14 +125,11 @@ EVENTS: tuple[tuple[object, ...], ...] = (
       for known in (True, False)),
     *(("delete", n, zombie) for n in WORKERS for zombie in (0.0, 3.0)),
     *(("retire", n) for n in WORKERS),
-    ("suspend",),
-    ("resume",),
-    ("suspend",),
-    ("resume",),
-    ("give up", 2),
-    ("give up", 3),
+    *((verb, job) for verb in ("suspend", "resume") for job in JOBS for _ in range(2)),
+    *(("give up", job, size) for job in JOBS for size in (2, 3)),
     ("fatal", 0),
-    ("cancel",),
+    ("cancel", 0),
+    ("cancel", 1),
 )  # fmt: skip
 
 
@@ -129,6 +141,8 @@ def cases(tasks: tuple[Task, ...] = MIXED, **fixed: Any) -> st.SearchStrategy[Ca
 
 
 _FIELDS: dict[str, st.SearchStrategy[Any]] = dict(
+    jobs=st.sampled_from((1, 1, 2, 3)),
+    apart=st.sampled_from((0.0, 0.5, 3.0)),
     total=st.one_of(st.integers(1, 10), st.integers(8, 24)),
     parallelism=st.integers(1, 4),
     max_attempts=st.integers(1, 3),
@@ -150,6 +164,12 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = dict(
 def sequences(
     events: tuple[tuple[object, ...], ...] = EVENTS, most: int = 24
 ) -> st.SearchStrategy[list[Event]]:
-    """Return lists of events, each with the seconds that pass before it."""
+    """Return lists of events, or of a few of them, each with the seconds before it."""
+    few = st.lists(st.sampled_from(events), min_size=1, max_size=5, unique=True)
+    some = few.flatmap(lambda drawn: _sequences(tuple(drawn), most))
+    return st.one_of(_sequences(events, most), some)
+
+
+def _sequences(events: tuple[tuple[object, ...], ...], most: int) -> st.SearchStrategy[list[Event]]:
     one = st.tuples(st.sampled_from(PAUSES), st.sampled_from(events))
     return st.one_of(st.lists(one, max_size=5), st.lists(one, min_size=5, max_size=most))

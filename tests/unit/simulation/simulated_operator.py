@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from book import SECRET, check
 from faulty_bucket import BucketClient
+from simulated_job import SimulatedJob
 from simulated_worker import SimulatedWorker, Unreachable
 
 from shoal.dispatch import Dispatcher, JobView, PoolSettings
@@ -21,7 +22,7 @@ from shoal.dispatch.dispatcher import GRACE_SECONDS
 from shoal.errors import StorageError
 from shoal.ledger import Terminal
 from shoal.worker import ranges
-from shoal.worker.records import SUCCEEDED, Record
+from shoal.worker.records import SUCCEEDED
 from shoal_operator.plan import CreatePods, DeletePod, PoolState, Retire, plan_pool
 from shoal_operator.pools import Pool
 from shoal_operator.settings import Settings
@@ -44,9 +45,13 @@ class Watched(Dispatcher):
         self.operator.loses(pod, **more)
         super()._lose(pod, why, **more)
 
+    def _look_after_time(self) -> None:
+        super()._look_after_time()
+        self.operator.looked_after_time()
+
     def _hand_out(self, session: Any, run: Any, claim: Any) -> None:
         super()._hand_out(session, run, claim)
-        self.operator.hands_out(run, claim)
+        self.operator.kept[run.spec.id].hands_out(run, claim)
 
 
 class OperatorProcess:
@@ -59,23 +64,21 @@ class OperatorProcess:
         self.dispatcher = Watched(
             secret=SECRET,
             on_change=self._changed,
-            is_known=lambda job: not world.finished,
+            is_known=lambda job: not world.jobs[job].finished,
             now=world.now,
         )
         self.dispatcher.operator = self
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._replies: set[asyncio.Future[Any]] = set()
+        # in their order, so that a sequence is always played the same
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._replies: dict[asyncio.Future[Any], None] = {}
         self._context = contextvars.copy_context()
         self._context.run(OWNER.set, self._tasks)
         self._news = asyncio.Event()
         self._began = world.now()
-        self._last: tuple[int, str] = (0, "")
-        self._told: set[str] = set()
-        self._lost: set[str] = set()
-        self._live: set[str] = set()
-        self._attached_at = 0.0
-        self._attached = False
-        self._was_suspended = False
+        self.told: set[str] = set()
+        self.lost: set[str] = set()
+        self._idle: set[tuple[str, str, int]] = set()
+        self.kept = {job.id: KeptJob(self, job) for job in world.jobs.values()}
         self._spawn(self._operate())
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -89,9 +92,9 @@ class OperatorProcess:
     def die(self) -> None:
         """Be killed."""
         self.dead = True
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
-        for reply in self._replies:
+        for reply in list(self._replies):
             if not reply.done():
                 reply.set_exception(Unreachable())
 
@@ -102,109 +105,33 @@ class OperatorProcess:
             if not worker.fact().alive:
                 self.dispatcher.worker_gone(worker.uid, "gone", **worker.told)
         self.dispatcher.start()
-        pools = asyncio.create_task(self._keep_pools())
-        while not self.world.finished:
-            if not self._attached:
-                await self._attach()
-                continue
-            self._level()
-            view = self.dispatcher.job(self.world.spec.id)
-            assert view is not None
-            if view.problem is not None and view.problem[0] == "IdInUse":
-                self.dispatcher.detach(self.world.spec.id)
-                self._attached = False
-                if not self._is_current:
-                    break
-                continue
-            if view.terminal is not None:
-                await asyncio.sleep(self.world.case.network)
-                if self._is_current:
-                    self.world.write_status(view)
-                    self.dispatcher.detach(self.world.spec.id)
-                break
-            self._news.clear()
-            try:
-                async with asyncio.timeout(self.world.case.status):
-                    await self._news.wait()
-            except TimeoutError:
-                if self._is_current:
-                    self.world.write_status(view)
-                await self._news.wait()
-        await pools
+        jobs = [one.keep() for one in self.kept.values() if not one.job.finished]
+        await asyncio.gather(self._keep_pools(), *jobs)
 
     @property
-    def _is_current(self) -> bool:
+    def is_current(self) -> bool:
+        """Whether it is the operator, rather than one that goes on beside it."""
         return self.world.operator is self
 
-    async def _attach(self) -> None:
-        world = self.world
-        (length, digest), before = world.status, world.longest
-        fresh = world.untouched and not length
-        there = {one.uid for one in world.workers if one.fact().alive}
-        self._live = set() if fresh else there
-        try:
-            await self.dispatcher.attach(
-                world.live_spec(),
-                self.bucket,
-                world.pool(1).key,
-                fresh=fresh,
-                length=length,
-                digest=digest,
-                live=self._live,
-                sized=lambda size: world.pool(size).key,
-            )
-        except StorageError:
-            await asyncio.sleep(2.0)
-            return
-        world.untouched = False
-        self._attached, self._attached_at = True, world.now()
-        self._was_suspended = world.suspended
-        if self._is_current:
-            book = world.book
-            view = self._view()
-            check(view.ledger_length >= before, "less is there after the restart")
-            check(view.ledger_length <= book.length, "more is told than is there")
-
-    def _level(self) -> None:
-        """Bring the dispatcher up to what is asked for."""
-        world, job = self.world, self.world.spec.id
-        self.dispatcher.set_suspended(job, world.suspended)
-        self._was_suspended = self._was_suspended or world.suspended
-        self.dispatcher.set_parallelism(job, world.parallelism)
-        if world.cancelled:
-            self.dispatcher.finish(job, Terminal("cancelled", "Cancelled", ""))
-
     def look(self) -> None:
-        """Look at the job again."""
-        self._news.set()
-
-    def _view(self) -> JobView:
-        view = self.dispatcher.job(self.world.spec.id)
-        assert view is not None
-        return view
+        """Look at the jobs again."""
+        for one in self.kept.values():
+            one.news.set()
 
     def _changed(self, job: str) -> None:
-        if self.dead:
-            return
-        self._news.set()
-        view = self.dispatcher.job(job)
-        if view is None:
-            return
-        length, digest = view.ledger_length, view.ledger_digest
-        check(length >= self._last[0], f"the view goes back from {self._last[0]} to {length}")
-        self._last = (length, digest)
-        if length:
-            check(self.world.book.digests[length - 1] == digest, "the view's digest is wrong")
-        self.world.longest = max(self.world.longest, length)
+        if not self.dead:
+            self.kept[job].changed()
 
     # Pods
 
     async def _keep_pools(self) -> None:
         while not self.world.finished:
-            if self._attached and self._is_current:
-                view = self.dispatcher.job(self.world.spec.id)
-                sizes = {1, *(view.sizes if view is not None else ())}
-                for size in sorted(sizes | {one.size for one in self.world.workers}):
+            if self.is_current and any(one.attached for one in self.kept.values()):
+                sizes = {1, *(one.size for one in self.world.workers)}
+                for job in self.dispatcher.jobs():
+                    view = self.dispatcher.job(job)
+                    sizes |= set(view.sizes if view is not None else ())
+                for size in sorted(sizes):
                     self._keep_pool(self.world.pool(size))
             await asyncio.sleep(0.5)
 
@@ -239,7 +166,7 @@ class OperatorProcess:
         """Take a request; the future gets the answer, unless this process dies."""
         reply = asyncio.get_running_loop().create_future()
         reply.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._replies.add(reply)
+        self._replies[reply] = None
         self._spawn(self._answer(worker, what, message, reply))
         return reply
 
@@ -248,7 +175,7 @@ class OperatorProcess:
     ) -> None:
         try:
             if what == "poll":
-                self._told.add(worker.uid)
+                self.told.add(worker.uid)
                 answer = await self.dispatcher.poll(worker.identity, message)
             else:
                 about, groups = message
@@ -263,22 +190,40 @@ class OperatorProcess:
             if not reply.done():
                 reply.set_result(answer)
         finally:
-            self._replies.discard(reply)
+            self._replies.pop(reply, None)
 
     # what it decides
 
     def _acknowledges(self, groups: list[Any], answer: dict[str, Any]) -> None:
-        book = self.world.book
         for job, _, outcomes, _ in groups:
+            book = self.world.jobs[job].book
             if job in answer["gone"] or job in answer["later"] or book.terminal is not None:
                 continue
             for record in outcomes:
-                self._is_durable(record)
+                if record.state == SUCCEEDED:
+                    said = f"the result of task {record.task} is acknowledged"
+                    check(record.task in book.records, f"{said}, and not durable")
 
-    def _is_durable(self, record: Record) -> None:
-        if record.state == SUCCEEDED:
-            durable = record.task in self.world.book.records
-            check(durable, f"the result of task {record.task} is acknowledged, and not durable")
+    def looked_after_time(self) -> None:
+        """Check that no worker idles over two looks while a job has a place and tasks for it."""
+        dispatcher, pool = self.dispatcher, self.world.pool(1).key
+        sessions, busy = dispatcher._sessions, dispatcher._busy()
+        idle = [
+            uid
+            for uid, one in sessions.items()
+            if one.identity.pool == pool and one.is_waiting and not (uid in busy or one.leaving)
+        ]
+        before, self._idle = self._idle, set()
+        for run in dispatcher.jobs().values():
+            work, handed_out = run.work, self.kept[run.spec.id].handed_out
+            holders = set(work.claims.workers())
+            # the next claim is kept for a worker between two of them
+            between = {one for one in work._members if not sessions[one].is_waiting}
+            room = len(holders | between) < work.parallelism and not run.spec.more_memory
+            if room and work.claimable(pool):
+                self._idle |= {(uid, run.spec.id, handed_out) for uid in idle}
+        for uid, job, _ in before & self._idle:
+            check(False, f"{uid} idles, and {job} has tasks for it")
 
     def loses(
         self,
@@ -289,21 +234,125 @@ class OperatorProcess:
         cause: str = "disruption",
     ) -> None:
         """A worker is gone, or silent."""
-        self._lost.add(pod)
+        self.lost.add(pod)
         for run in self.dispatcher.jobs().values():
             held = frozenset(index for claim in run.work.claims.of(pod) for index in claim.left)
+            book = self.world.jobs[run.spec.id].book
             if held:
-                self.world.book.losses.append(held)
+                book.losses.append(held)
             if cause == "oom" and running is None:
-                self.world.book.blamed_for_memory |= held
+                book.blamed_for_memory |= held
+
+
+class KeptJob:
+    """A job as one operator process keeps it."""
+
+    def __init__(self, operator: OperatorProcess, job: SimulatedJob) -> None:
+        self.operator, self.world, self.job = operator, operator.world, job
+        self.attached = False
+        self.news = asyncio.Event()
+        self._longest = 0
+        self._live: set[str] = set()
+        self._attached_at = 0.0
+        self._was_suspended = False
+        self.handed_out = 0
+
+    async def keep(self) -> None:
+        """Attach the job, tell its status, end it."""
+        await asyncio.sleep(max(0.0, self.job.at - self.world.now()))
+        while not self.job.finished:
+            if not self.attached:
+                await self._attach()
+                continue
+            self._level()
+            view = self._view()
+            if view.problem is not None and view.problem[0] == "IdInUse":
+                self._detach()
+                if not self.operator.is_current:
+                    return
+                continue
+            if view.terminal is not None:
+                await asyncio.sleep(self.world.case.network)
+                if self.operator.is_current:
+                    self.world.write_status(self.job, view)
+                    self._detach()
+                return
+            self.news.clear()
+            try:
+                async with asyncio.timeout(self.world.case.status):
+                    await self.news.wait()
+            except TimeoutError:
+                if self.operator.is_current:
+                    self.world.write_status(self.job, view)
+                await self.news.wait()
+
+    async def _attach(self) -> None:
+        world, job = self.world, self.job
+        (length, digest), before = job.status, job.longest
+        fresh = job.untouched and not length
+        there = {one.uid for one in world.workers if one.fact().alive}
+        self._live = set() if fresh else there
+        try:
+            await self.operator.dispatcher.attach(
+                job.live_spec(),
+                self.operator.bucket,
+                world.pool(1).key,
+                fresh=fresh,
+                length=length,
+                digest=digest,
+                live=self._live,
+                sized=lambda size: world.pool(size).key,
+            )
+        except StorageError:
+            await asyncio.sleep(2.0)
+            return
+        job.untouched = False
+        self.attached, self._attached_at = True, world.now()
+        self._was_suspended = job.suspended
+        if self.operator.is_current:
+            view = self._view()
+            check(view.ledger_length >= before, "less is there after the restart")
+            check(view.ledger_length <= job.book.length, "more is told than is there")
+
+    def _detach(self) -> None:
+        self.operator.dispatcher.detach(self.job.id)
+        self.attached = False
+
+    def _level(self) -> None:
+        """Bring the dispatcher up to what is asked for."""
+        dispatcher, job = self.operator.dispatcher, self.job
+        dispatcher.set_suspended(job.id, job.suspended)
+        self._was_suspended = self._was_suspended or job.suspended
+        dispatcher.set_parallelism(job.id, job.parallelism)
+        if job.cancelled:
+            dispatcher.finish(job.id, Terminal("cancelled", "Cancelled", ""))
+
+    def _view(self) -> JobView:
+        view = self.operator.dispatcher.job(self.job.id)
+        assert view is not None
+        return view
+
+    def changed(self) -> None:
+        """Check what the dispatcher tells of the job now."""
+        self.news.set()
+        view = self.operator.dispatcher.job(self.job.id)
+        if view is None:
+            return
+        length, digest = view.ledger_length, view.ledger_digest
+        check(length >= self._longest, f"the view goes back from {self._longest} to {length}")
+        self._longest = length
+        if length:
+            check(self.job.book.digests[length - 1] == digest, "the view's digest is wrong")
+        self.job.longest = max(self.job.longest, length)
 
     def hands_out(self, run: Any, claim: Any) -> None:
         """Check a claim that goes to a worker."""
-        book, world = self.world.book, self.world
+        book, operator = self.job.book, self.operator
+        self.handed_out += 1
         holders = len(run.work.claims.workers())
         check(holders <= run.work.parallelism, f"{holders} of {run.work.parallelism} workers")
-        if world.now() < self._attached_at + GRACE_SECONDS and not self._was_suspended:
-            missing = self._live - self._told - self._lost
+        if self.world.now() < self._attached_at + GRACE_SECONDS and not self._was_suspended:
+            missing = self._live - operator.told - operator.lost
             check(not missing, f"tasks are handed out before {missing} told what they hold")
         if run.chain.length != book.length:
             return

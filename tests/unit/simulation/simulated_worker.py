@@ -78,6 +78,14 @@ class SimulatedWorker:
         """Whether its container runs."""
         return self.started > 0 and self.exit_code is None and not self.gone
 
+    def tasks(self) -> set[tuple[str, int]]:
+        """Return what is in its hands, by job and index."""
+        return {
+            (claim["job"], task)
+            for claim in self.holdings.wire()["held"]
+            for task in ranges.each(claim["tasks"])
+        }
+
     def fact(self) -> PodFact:
         """Return the Pod as the operator sees it."""
         return PodFact(
@@ -219,7 +227,7 @@ class SimulatedWorker:
             if not self.holdings.may_begin(one.claim):
                 continue
             self.running = one
-            await self._run(one, self.world.books[one.job])
+            await self._run(one, self.world.jobs[one.job].book)
             self.running = None
 
     async def _run(self, one: Running, book: Book) -> None:

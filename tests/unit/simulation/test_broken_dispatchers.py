@@ -98,6 +98,10 @@ def knows_no_parallelism(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Assignment, "_has_room", lambda self, worker, pool: True)
 
 
+def keeps_the_place_of_who_went_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Assignment, "leaves", lambda self, worker: None)
+
+
 def takes_a_second_result(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Tasks, "is_over", lambda self, index: False)
 
@@ -122,6 +126,7 @@ def writes_over_entries(patch: pytest.MonkeyPatch) -> None:
         (takes_disruptions_for_attempts, "which did not fail"),
         (knows_no_parallelism, "of [1-4] workers"),
         (takes_a_second_result, "for the second time|is over, and handed out again"),
+        (keeps_the_place_of_who_went_on, "idles, and"),
         (writes_over_entries, "ledger|entries|less is there"),
     ],
     ids=lambda given: getattr(given, "__name__", "found"),
@@ -141,7 +146,8 @@ def test_a_dispatcher_is_found_out_that(
     monkeypatch.setattr(ledger, "ROLL_UP", 4)
     breaks(monkeypatch)
     tasks = FAILING if breaks is adopts_claims_of_older_attempts else MIXED
+    some = {"jobs": 2, "more_memory": False} if breaks is keeps_the_place_of_who_went_on else {}
     try:
-        find(st.tuples(cases(tasks), sequences()), is_found_out, settings=FEW)
+        find(st.tuples(cases(tasks, **some), sequences()), is_found_out, settings=FEW)
     except NoSuchExample:
         pytest.fail(f"{FEW.max_examples} sequences found only {set(said)}")

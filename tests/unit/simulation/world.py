@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any
 
 import virtual_time
-from book import Book, Violated, check
+from book import Violated, check
 from faulty_bucket import Bucket
 from scenarios import Case, Event
+from simulated_job import SimulatedJob
 from simulated_operator import OWNER, OperatorProcess
 from simulated_worker import SimulatedWorker
 
-from shoal.dispatch import JobSpec, JobView
+from shoal.dispatch import JobView
 from shoal.ledger_reader import LedgerReader
 from shoal_operator.pools import Pool, Template
 
@@ -28,46 +29,31 @@ NEWS_SECONDS = 0.05
 
 
 class World:
-    """One job, its operator, its workers and its bucket."""
+    """Some jobs, their operator, its workers and their bucket."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.spec = JobSpec(
-            id="j" * 24,
-            uid="uid",
-            name="mapjobs.shoal.dev/x",
-            context="cluster:uid",
-            prefix="c/n/jobs/j",
-            kind="map",
-            total=case.total,
-            parallelism=case.parallelism,
-            max_attempts=case.max_attempts,
-            max_disruptions=case.max_disruptions,
-            inline={"function": {"name": "f"}, "items": []} if case.inline else None,
-            backoff=case.backoff,
-            more_memory=case.more_memory,
-            memory=1 << 30,
-            speculation=case.speculation,
-        )
-        self.book = Book(self.spec, case)
-        self.books = {self.spec.id: self.book}
         self.bucket = Bucket(case.bucket, self._created)
         self.workers: list[SimulatedWorker] = []
         self.operator: OperatorProcess | None = None
         self.old: OperatorProcess | None = None
         self.faithful: set[str] = set()
-        # the custom resource
-        self.status: tuple[int, str] = (0, "")
-        self.suspended = self.cancelled = self.finished = False
-        self.parallelism = case.parallelism
-        self.untouched = True
-        self.longest = 0
+        jobs = [SimulatedJob(n, case.of(n), self.now() + n * case.apart) for n in range(case.jobs)]
+        self.jobs = {job.id: job for job in jobs}
         self._context = contextvars.copy_context()
         self._ended = asyncio.Event()
         self._failure: Violated | None = None
         self._pools: dict[int, Pool] = {}
         self._pods = 0
         self._writes_left, self._down = 0, 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether every job's status says that it is over."""
+        return all(job.finished for job in self.jobs.values())
+
+    def _job_of(self, key: str) -> SimulatedJob:
+        return next(job for job in self.jobs.values() if key.startswith(job.spec.prefix + "/"))
 
     # what everything stands on
 
@@ -97,7 +83,7 @@ class World:
             if not self._writes_left:
                 asyncio.get_running_loop().call_soon(self._restart, self._down, "lands")
             try:
-                self.book.written(raw)
+                self._job_of(key).book.written(raw)
             except Violated as violated:
                 self.violated(str(violated))
 
@@ -116,15 +102,10 @@ class World:
             )
         return self._pools[size]
 
-    def live_spec(self) -> JobSpec:
-        """Return the job as its custom resource says it now."""
-        return replace(self.spec, parallelism=self.parallelism, suspended=self.suspended)
-
-    def write_status(self, view: JobView) -> None:
-        """The status is written."""
-        self.status = (view.ledger_length, view.ledger_digest)
-        if view.terminal is not None:
-            self.finished = True
+    def write_status(self, job: SimulatedJob, view: JobView) -> None:
+        """A status is written."""
+        job.write_status(view)
+        if self.finished:
             self._ended.set()
 
     # Pods
@@ -161,7 +142,7 @@ class World:
             return
         running = worker.running
         if cause == "oom" and running is not None:
-            self.books[running.job].failed[running.task, running.attempt] += 1
+            self.jobs[running.job].book.failed[running.task, running.attempt] += 1
         worker.end(code)
         told = worker.told
         told["cause"] = cause
@@ -230,56 +211,65 @@ class World:
     def _bucket_down(self, seconds: float) -> None:
         self.bucket.down_until = self.now() + seconds
 
-    def _worker(self, n: int) -> SimulatedWorker | None:
+    def _worker(self, n: int | str) -> SimulatedWorker | None:
         lives = [one for one in self.workers if one.lives]
-        return lives[n % len(lives)] if lives else None
+        if isinstance(n, int):
+            return lives[n % len(lives)] if lives else None
+        hands = Counter(task for one in lives for task in one.tasks())
+        return next((one for one in lives if any(hands[task] > 1 for task in one.tasks())), None)
 
-    def _lose(self, n: int, what: str, part: int) -> None:
+    def _lose(self, n: int | str, what: str, part: int) -> None:
         if (worker := self._worker(n)) is not None:
             worker.losses.append((what, part))
 
-    def _cut(self, n: int, seconds: float) -> None:
+    def _cut(self, n: int | str, seconds: float) -> None:
         if (worker := self._worker(n)) is not None:
             worker.cut_until = self.now() + seconds
 
-    def _crash(self, n: int, cause: str, known: bool) -> None:
+    def _crash(self, n: int | str, cause: str, known: bool) -> None:
         if (worker := self._worker(n)) is not None:
             self.container_ended(worker, 1, cause, known)
 
-    def _delete(self, n: int, zombie: float) -> None:
+    def _delete(self, n: int | str, zombie: float) -> None:
         if (worker := self._worker(n)) is not None:
             self.delete_pod(worker.uid, zombie)
 
-    def _retire(self, n: int) -> None:
+    def _retire(self, n: int | str) -> None:
         worker, operator = self._worker(n), self.operator
         if worker is not None and operator is not None:
             operator.do(operator.dispatcher.retire, worker.uid)
 
-    def _suspend(self) -> None:
-        self.suspended = True
+    def _job(self, n: int) -> SimulatedJob:
+        return list(self.jobs.values())[n % len(self.jobs)]
+
+    def _suspend(self, n: int) -> None:
+        self._job(n).suspended = True
         self._look()
 
-    def _resume(self) -> None:
-        self.suspended = False
+    def _resume(self, n: int) -> None:
+        self._job(n).suspended = False
         self._look()
 
-    def _parallelism(self, workers: int) -> None:
-        self.parallelism = workers
+    def _parallelism(self, n: int, workers: int) -> None:
+        self._job(n).parallelism = workers
         self._look()
 
-    def _cancel(self) -> None:
-        self.cancelled = self.book.cancelled = True
+    def _cancel(self, n: int) -> None:
+        job = self._job(n)
+        job.cancelled = job.book.cancelled = True
         self._look()
 
-    def _give_up(self, size: int) -> None:
-        self.book.given_up.add(size)
+    def _give_up(self, n: int, size: int) -> None:
+        job = self._job(n)
+        job.book.given_up.add(size)
         if (operator := self.operator) is not None:
-            operator.do(operator.dispatcher.give_up, self.spec.id, size, "no room")
+            operator.do(operator.dispatcher.give_up, job.id, size, "no room")
 
     def _fatal(self, n: int) -> None:
         if (worker := self._worker(n)) is not None and worker.known:
-            self.book.fatal = True
-            worker.say_fatal(self.spec.id)
+            (job,) = worker.known
+            self.jobs[job].book.fatal = True
+            worker.say_fatal(job)
 
     def _look(self) -> None:
         if self.operator is not None:
@@ -290,7 +280,8 @@ class World:
         self.bucket.heal()
         self._writes_left = 0
         self._kill(self.old)
-        self._resume()
+        for n in range(len(self.jobs)):
+            self._resume(n)
         self._start_operator()
         for worker in self.workers:
             worker.cut_until = 0.0
@@ -324,26 +315,30 @@ class World:
             pass  # the time is over
 
     def _standing(self) -> str:
-        view = self.operator.dispatcher.job(self.spec.id) if self.operator is not None else None
+        jobs = [job.id for job in self.jobs.values() if not job.finished]
+        views = [self.operator.dispatcher.job(job) for job in jobs] if self.operator else []
         held = {one.uid: one.holdings.wire()["held"] for one in self.workers if one.lives}
-        return f"{view}; held: {held}"
+        return f"{views}; held: {held}"
 
     async def _after(self) -> None:
         """Check what a client reads when all is over."""
         await asyncio.sleep(5.0)
         if self._failure is not None:
             raise self._failure
+        for job in self.jobs.values():
+            await self._read(job)
 
+    async def _read(self, job: SimulatedJob) -> None:
         async def get(key: str) -> bytes:
             return self.bucket.objects[key]
 
-        reader = LedgerReader(get, self.spec.prefix)
-        entries = [entry async for entry in reader.read(*self.status)]
-        check(self.status == (self.book.length, self.book.digest), "the status lacks something")
-        check(entries[-1].terminal == self.book.terminal is not None, "the end is not the last")
+        reader, book = LedgerReader(get, job.spec.prefix), job.book
+        entries = [entry async for entry in reader.read(*job.status)]
+        check(job.status == (book.length, book.digest), "the status lacks something")
+        check(entries[-1].terminal == book.terminal is not None, "the end is not the last")
         read = [record.task for entry in entries for record in entry.records]
-        check(sorted(read) == sorted(self.book.records), "other results are read than written")
-        self.book.right()
+        check(sorted(read) == sorted(book.records), "other results are read than written")
+        book.right()
 
 
 class _Errors(logging.Handler):
@@ -366,8 +361,8 @@ def play(case: Case, events: Sequence[Event]) -> World:
         task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context)
         owned = context.get(OWNER) if context is not None else OWNER.get()
         if owned is not None:
-            owned.add(task)
-            task.add_done_callback(owned.discard)
+            owned[task] = None
+            task.add_done_callback(lambda done: owned.pop(done, None))
         return task
 
     async def main() -> None:
