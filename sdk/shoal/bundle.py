@@ -54,4 +54,6 @@ def _compiled(name: str, source: bytes) -> bytes:
     """Return the module's bytecode file for this Python, valid without a look at the source."""
     code = compile(source, name, "exec", dont_inherit=True, optimize=0)
     unchecked = (0b01).to_bytes(4, "little") + importlib.util.source_hash(source)
-    return importlib.util.MAGIC_NUMBER + unchecked + marshal.dumps(code)
+    # Later versions of the format note which strings are interned, and thereby what this process
+    # did before; but Pods that wait for the zip may know its digest from another process.
+    return importlib.util.MAGIC_NUMBER + unchecked + marshal.dumps(code, 2)
