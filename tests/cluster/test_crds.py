@@ -124,9 +124,12 @@ def test_defaults_are_filled(space: Space) -> None:
     assert job["spec"] == {
         "function": NAMED,
         "maxAttempts": 1,
+        "retryWithMoreMemory": False,
+        "backoffSeconds": 1,
         "maxDisruptions": 5,
         "isolation": "shared",
         "ttlSecondsAfterFinished": 86400,
+        "suspend": False,
         "cancel": False,
     }
     bare = space.manifest("Deployment", None)
