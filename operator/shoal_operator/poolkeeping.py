@@ -200,17 +200,18 @@ class PoolKeeper:
             retry_at = history.retry_at if refused is not None else 0.0
             history = History(refused=refused, retry_at=retry_at)
         for pod in pods:
+            # what an operator before us made may have worked for it, or wait for its version
             if pod.uid in memory.contacted or pod.uid in memory.counted or pod.deleting:
                 continue
             stale = is_stale(
                 pod, view.connected, context.settings, now=now, up_since=context.up_since
             )
-            if stale and not view.connected:
+            of_another = pod.created < int(context.up_since)
+            if stale and not view.connected and not of_another:
                 memory.counted.add(pod.uid)
                 silent = no_contact(pod, context.settings, now)
                 history = replace(history, refused=silent, retry_at=now + 6 * REFUSED_PAUSE)
-            elif ended_by_itself(pod) and pod.created >= int(context.up_since):
-                # what an operator before us made may have worked for it
+            elif ended_by_itself(pod) and not of_another:
                 memory.counted.add(pod.uid)
                 count = history.early_ends + 1
                 pause = min(30.0, 0.5 * 2.0**count)

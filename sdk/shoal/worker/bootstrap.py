@@ -19,12 +19,15 @@ def fetch():
         with context.wrap_socket(plain, server_hostname=os.environ["SHOAL_SERVER_NAME"]) as line:
             line.sendall(b"GET /v1/worker.zip HTTP/1.0\\r\\nHost: shoal\\r\\n\\r\\n")
             return b"".join(iter(lambda: line.recv(1 << 18), b"")).partition(b"\\r\\n\\r\\n")[2]
+wrong = 0
 for attempt in range(600):
     try:
         data = fetch()
         if hashlib.sha256(data).hexdigest() == os.environ["SHOAL_WORKER_SHA256"]:
             break
-        trouble = "the worker that the dispatcher serves is of another version than this Pod"
+        trouble, wrong = "it serves the worker of another version than this Pod's", wrong + 1
+        if wrong == 5:
+            sys.exit("shoal: %s: another Pod is made" % trouble)
     except OSError as error:
         trouble = "%s: %s" % (type(error).__name__, error)
     if attempt % 20 == 0:
