@@ -248,7 +248,15 @@ class Dispatcher:
         for run in list(self._runs.values()):
             task = running[1] if running is not None and running[0] == run.spec.id else None
             elsewhere = running is not None and task is None
-            run.lose(pod, why, running=task, unknown=unknown or elsewhere, cause=cause, where=where)
+            run.lose(
+                pod,
+                why,
+                running=task,
+                unknown=unknown or elsewhere,
+                elsewhere=elsewhere,
+                cause=cause,
+                where=where,
+            )
 
     def retire(self, pod: str) -> None:
         """Let a worker exit as soon as it holds nothing."""
@@ -353,6 +361,8 @@ class Dispatcher:
                 gone.append(job)
             elif not run.work.serves(worker.pool):
                 gone.append(job)  # it was never this worker's
+            elif self._is_unheard(session) and run.work.claims.get(claim_id) is None:
+                later.append(job)  # its poll is to say first that it holds the claim
             else:
                 waits.append(run.report(worker, claim_id, outcomes, seconds=seconds))
         fatal = message.get("fatal")
@@ -370,10 +380,9 @@ class Dispatcher:
             for job, parts in message.get("output", {}).items():
                 if (run := self._runs.get(job)) is not None and run.work.serves(worker.pool):
                     run.output(parts)
-        results = [asyncio.ensure_future(wait) for wait in waits]
+        taken = asyncio.gather(*waits)
         self._offer(session)
-        for result in results:
-            await result
+        await taken
         session.heard = self._now()
         if groups:
             session.idle_since = self._now()
@@ -409,6 +418,10 @@ class Dispatcher:
             self._on_worker(worker.pool)
         session.heard = self._now()
         return session
+
+    def _is_unheard(self, session: Session) -> bool:
+        """Whether a worker is still to say what it holds."""
+        return not session.told and session.identity.pod_uid not in self._departed
 
     def _on_worker(self, pool: str) -> None:
         for run in self._runs.values():
@@ -468,6 +481,9 @@ class Dispatcher:
             return
         uid, pool = session.identity.pod_uid, session.identity.pool
         own = [run for run in self._runs.values() if run.work.claims.of(uid)]
+        if own:  # in jobs of which it has nothing it keeps no place
+            for run in self._runs.values():
+                run.work.leaves(uid)
         if session.leaving:
             if not own:
                 session.answer({"claims": [], "exit": True})
@@ -509,9 +525,6 @@ class Dispatcher:
 
     def _hand_out(self, session: Session, run: Run, claim: Claim) -> None:
         _log.debug("%s gets claim %s of %s", session.identity.pod, claim.id, run.spec.name)
-        for other in self._runs.values():
-            if other is not run:
-                other.work.leaves(claim.worker)
         session.answer(self._answer(session, claim))
 
     def _waiting_runs(self, pool: str) -> list[Run]:

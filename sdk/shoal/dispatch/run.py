@@ -141,6 +141,7 @@ class Run:
         *,
         running: int | None,
         unknown: bool,
+        elsewhere: bool = False,
         cause: Cause = "disruption",
         where: tuple[str, str] = ("", ""),
     ) -> None:
@@ -149,8 +150,9 @@ class Run:
         `running` is the task that was running as far as anybody knows, by default the first;
         `unknown` says that nobody knows and one of them may be what killed the worker. Where the
         culprit is not known, each is reissued alone, and nothing is charged unless there is only
-        one. The memory's end costs an attempt, any other loss a disruption; a task that another
-        worker has, too, costs nothing. `where` was the worker (Pod, node).
+        one; with `elsewhere` it was a task of another job, and nothing is charged. The memory's end
+        costs an attempt, any other loss a disruption; a task that another worker has, too, costs
+        nothing. `where` was the worker (Pod, node).
         """
         claims = list(self.work.claims.of(worker))
         left = [index for claim in claims for index in self.work.take_back(claim)]
@@ -160,7 +162,7 @@ class Run:
         if running is None and not unknown:
             running = left[0]
         apart = running not in left
-        if apart and len(left) == 1:
+        if apart and len(left) == 1 and not elsewhere:
             running = left[0]
         if running in left:
             left.remove(running)

@@ -91,7 +91,8 @@ async def test_a_worker_that_went_on_to_another_job_keeps_no_place() -> None:
     await busy.poll()
     await dispatcher.attach(other, store, POOL, fresh=True)
     await busy.report(records.PYTHON_EXCEPTION)
-    await busy.poll()
+    assert (await busy.poll())["claims"]
+    await busy.poll()  # now it names what it has
     clock.now += 10
     (claim,) = (await idle.poll())["claims"]
     assert (claim["job"], claim["attempt"]) == (one.id, 2)
@@ -108,3 +109,30 @@ async def test_a_worker_whose_pod_is_gone_gets_nothing_but_is_heard() -> None:
     assert dispatcher.pool(POOL).connected == frozenset()
     await other.work()
     assert results(store) == right(2)
+
+
+async def test_who_died_at_another_jobs_task_charges_nothing_here() -> None:
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(1), store, POOL, fresh=True)
+    worker, other = Worker(dispatcher, "a"), Worker(dispatcher, "b")
+    await worker.poll()
+    dispatcher.worker_gone("a", "oom", running=("another", 0), cause="oom")
+    await other.work()
+    assert results(store) == right(1)
+
+
+async def test_a_failure_told_before_the_claim_is_named_counts_once() -> None:
+    """After a restart reports may be quicker than polls."""
+    dispatcher, store, _ = make()
+    await dispatcher.attach(spec(1), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    held = {name: dict(claim) for name, claim in worker.held.items()}
+    await dispatcher.stop()
+    worker.dispatcher = make(store)[0]
+    await worker.dispatcher.attach(spec(1), store, POOL, fresh=False, live=["a"])
+    assert (await worker.report(records.PYTHON_EXCEPTION))["later"] == [spec().id]
+    worker.held = held
+    await worker.poll()
+    await worker.report(records.PYTHON_EXCEPTION)
+    assert results(store)[0][0] == records.PYTHON_EXCEPTION
