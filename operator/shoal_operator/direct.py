@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from .cache import CustomResource
-from .endings import OUT_OF_TIME, end_of
+from .endings import OUT_OF_TIME, end_of, gone_reason
 from .observe import PodFact
 from .reasons import Reason
 from .status import Outcome
@@ -72,7 +72,7 @@ def failed_attempts(pods: Collection[PodFact]) -> list[PodFact]:
         pod
         for pod in pods
         if pod.reason == OUT_OF_TIME
-        or (pod.exit_code not in (None, 0) and not pod.disrupted and not pod.deleting)
+        or (pod.exit_code not in (None, 0) and gone_reason(pod) in ("exited", "oom"))
     ]
     return sorted(failed, key=lambda pod: (pod.created, pod.finished, pod.name))
 

@@ -56,34 +56,32 @@ class Lease:
         return time.monotonic() - self._renewed < LOST_AFTER
 
     async def take(self) -> None:
-        """Wait until the Lease is ours."""
+        """Wait until the Lease is ours, and for the API server."""
         seen: tuple[Any, ...] = ()
         since = time.monotonic()
-        told = False
+        told = ""
         while True:
             try:
                 lease = await self._read()
+                spec = (lease or {}).get("spec") or {}
+                holder = spec.get("holderIdentity") or ""
+                mark = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
+                if mark != seen:
+                    seen, since = mark, time.monotonic()
+                over = float(spec.get("leaseDurationSeconds") or DURATION)
+                free = not holder or time.monotonic() - since > over or await self._is_gone(holder)
+                if free and await self._write(lease):
+                    logger.info("took %s (epoch %d)", self._settings.lease_name, self.epoch)
+                    return
+                waits_for = f"{holder or 'somebody'}, who holds the Lease"
             except ApiError as error:
                 if not _is_away(error):
                     raise
-                logger.warning("waiting for the API server: %s", error)
-                await asyncio.sleep(POLL_EVERY)
-                continue
-            spec = (lease or {}).get("spec") or {}
-            holder = spec.get("holderIdentity") or ""
-            mark = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
-            if mark != seen:
-                seen, since = mark, time.monotonic()
-            patience = float(spec.get("leaseDurationSeconds") or DURATION)
-            free = not holder or time.monotonic() - since > patience or await self._is_gone(holder)
-            if free and await self._write(lease):
-                logger.info("took the Lease %s (epoch %d)", self._settings.lease_name, self.epoch)
-                return
-            if not free:
-                if not told:
-                    logger.info("%s holds the Lease %s: waiting", holder, self._settings.lease_name)
-                    told = True
-                await asyncio.sleep(POLL_EVERY)
+                waits_for = f"the API server: {error}"
+            if waits_for != told:
+                told = waits_for
+                logger.info("waiting for %s", waits_for)
+            await asyncio.sleep(POLL_EVERY)
 
     async def keep(self) -> None:
         """Renew for ever; raise LeaseLost when somebody else has it, or renewing is refused."""

@@ -200,7 +200,8 @@ def _survives(value: Any) -> bool:
 
 def error_of(parts: Sequence[Any]) -> dict[str, str]:
     """(type, message, traceback) as the status has it; of a long traceback the end."""
-    texts = [str(part or "") for part in [*parts, "", "", ""][:3]]
+    # what is no Unicode (a lone surrogate) the API server would not keep
+    texts = [str(part or "").encode(errors="replace").decode() for part in [*parts, "", "", ""][:3]]
     return {
         "type": texts[0],
         "message": texts[1][:TRACEBACK_SIZE],

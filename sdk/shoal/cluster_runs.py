@@ -250,11 +250,8 @@ class ClusterRun:
         spec: dict[str, Any] = {"cancel": True}
         if keep_seconds is not None:
             spec["ttlSecondsAfterFinished"] = keep_seconds
-        try:
-            await self._api.patch(self._resource, self.name, {"spec": spec}, self._place.namespace)
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        with suppress(JobDeleted):
+            await self._change(spec)
 
     async def suspend(self, suspended: bool) -> None:
         """Set spec.suspend; the operator takes the tasks back."""
@@ -310,7 +307,7 @@ class _Reading:
         if self._ledger is None and (length or self._after):
             self._ledger = LedgerReader(self._run.fetch, self._run.prefix, self._after)
         if self._ledger is not None and self._ledger.is_behind(length):
-            digest = status["ledger"].get("digest") or GENESIS
+            digest = (status.get("ledger") or {}).get("digest") or GENESIS
             async for entry in self._ledger.read(length, digest):
                 yield Accepted(entry)
         yield Observed(status)

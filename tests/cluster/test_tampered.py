@@ -69,8 +69,9 @@ async def test_inputs(user: Place, storage: S3Storage) -> None:
     with pytest.raises(InputsCorrupt, match=r"mapjobs\.shoal\.dev/in"):
         await handle.result()
     for pod in await user.pods():
-        words = ("logs", "-n", user.namespace, pod["metadata"]["name"])
-        assert "it was unpickled" not in await run("kubectl", *words)
+        if (pod["status"].get("containerStatuses") or [{}])[0].get("started"):  # else no log yet
+            words = ("logs", "-n", user.namespace, pod["metadata"]["name"])
+            assert "it was unpickled" not in await run("kubectl", *words)
 
 
 async def test_a_result_beside_the_ledger(user: Place, storage: S3Storage, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ class Dispatcher:
         try:
             await run.recover(length, digest)
             told = {uid for uid, session in self._sessions.items() if session.told}
-            run.work.hold(self._now() + GRACE_SECONDS, live - told)
+            run.work.hold(self._now() + GRACE_SECONDS, live - told - self._departed.keys())
             self._enter(run)
         finally:
             self._attaching.pop(run.spec.id, None)
@@ -332,8 +332,9 @@ class Dispatcher:
         try:
             async with asyncio.timeout(min(float(message.get("wait", POLL_SECONDS)), POLL_SECONDS)):
                 answer: dict[str, Any] = await waiting
-        except TimeoutError:
-            answer = {"claims": []}
+        except TimeoutError:  # it may have been answered in the same breath
+            was_answered = waiting.done() and not waiting.cancelled()
+            answer = waiting.result() if was_answered else {"claims": []}
         finally:
             if session.waiting is waiting:
                 session.waiting = None
@@ -361,7 +362,7 @@ class Dispatcher:
                 gone.append(job)
             elif not run.work.serves(worker.pool):
                 gone.append(job)  # it was never this worker's
-            elif self._is_unheard(session) and run.work.claims.get(claim_id) is None:
+            elif self._is_unheard(session) and run.is_unknown_failure(claim_id, outcomes):
                 later.append(job)  # its poll is to say first that it holds the claim
             else:
                 waits.append(run.report(worker, claim_id, outcomes, seconds=seconds))
@@ -505,7 +506,7 @@ class Dispatcher:
         for session in self._sessions.values():
             idle = session.identity.pod_uid not in busy and not session.leaving
             if session.is_waiting and idle:
-                any(self._helps(session, run) for run in tails)
+                next((run for run in tails if self._helps(session, run)), None)
 
     def _helps(self, session: Session, run: Run) -> bool:
         """Have an idle worker copy a task, or the busiest give back what it has not begun."""

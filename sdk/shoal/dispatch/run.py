@@ -159,11 +159,10 @@ class Run:
         self.work.lost(worker)
         if self.over or not left:
             return
-        if running is None and not unknown:
+        nobody_knows = running is None and not elsewhere
+        if nobody_knows and (not unknown or len(left) == 1):
             running = left[0]
         apart = running not in left
-        if apart and len(left) == 1 and not elsewhere:
-            running = left[0]
         if running in left:
             left.remove(running)
             if cause == "oom":
@@ -259,6 +258,11 @@ class Run:
         for wait in waits:
             await asyncio.shield(wait)
 
+    def is_unknown_failure(self, claim_id: str, outcomes: list[Record]) -> bool:
+        """Tell whether some outcome is a failure, in a claim that is not known."""
+        known = self.work.claims.get(claim_id) is not None
+        return not known and any(record.state != records.SUCCEEDED for record in outcomes)
+
     def _check(self, worker: WorkerIdentity, outcomes: list[Record]) -> None:
         own = f"{self.spec.prefix}/results/{worker.pod_uid}/"
         for record in outcomes:
@@ -296,7 +300,7 @@ class Run:
         """Say of a failed task that used nearly all of its memory that this is what it lacked."""
         most = self._memory_of(self._tasks.attempt_of(record.task))
         short = most and record.memory << 20 > MEMORY_SHORT * most
-        if self.spec.more_memory and short and record.state not in _FINAL:
+        if self.spec.more_memory and short and record.state not in (*_FINAL, records.TIMED_OUT):
             return record._replace(state=records.OUT_OF_MEMORY)
         return record
 

@@ -143,11 +143,14 @@ class Tasks:
         """
         left = [index for index in indexes if not self.is_over(index)]
         for index in reversed(left):
-            if apart or index in self.attempts:
+            if apart or self._was_tried(index):
                 self._line(index).append(index)
                 self._tried_in_line.add(index)
         if not apart:
-            self._todo[:0] = ranges.of(index for index in left if index not in self.attempts)
+            self._todo[:0] = ranges.of(index for index in left if not self._was_tried(index))
+
+    def _was_tried(self, index: int) -> bool:
+        return index in self.attempts or index in self.disruptions
 
     def _line(self, index: int) -> list[int]:
         return self._again.setdefault(self.size_of(index), [])

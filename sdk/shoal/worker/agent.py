@@ -80,7 +80,7 @@ class Agent:
         """Ask for claims and make them ready, until told to exit."""
         contact, failures = time.monotonic(), 0
         refused: float | None = None
-        while self._exit is None:
+        while self._exit is None or self._holdings:
             message = {
                 **self._holdings.wire(),
                 "knows": sorted(self._known),
@@ -92,7 +92,9 @@ class Agent:
                 now = time.monotonic()
                 refused = (refused or now) if isinstance(error, Refused) else None
                 if refused is not None and now - refused > REFUSED_SECONDS:
-                    return self._leave(f"refused: {error}")
+                    _say(f"refused: {error}")
+                    self._crew.kill()
+                    os._exit(1)  # nobody will ever take what it holds
                 if not self._holdings and now - contact > GIVE_UP_SECONDS:
                     return self._leave(f"no contact: {error}")
                 if now - contact > self._orphaned_after:
@@ -116,7 +118,7 @@ class Agent:
                     self._known = {claim["job"]}
                 self._claims.put((claim, about))
             if answer.get("exit"):
-                return self._leave("")
+                self._leave("")
 
     def _give_back_unbegun(self, jobs: list[str]) -> None:
         """Let the main thread find what has not begun, and wait for it: the next poll tells it."""
