@@ -217,8 +217,6 @@ class Outbox:
                 outcome.record = outcome.record._replace(ref=ref)
                 return outcome
             return None
-        except FileNotFoundError:  # its job was dropped meanwhile, and the file with it
-            return None
         except Rejected as error:
             text = ["ResultNotUploaded", f"the bucket does not take the result: {error}", ""]
             outcome.record = Record(
