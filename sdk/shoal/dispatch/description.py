@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shoal.dispatch.model import JobSpec, JobStore
+from shoal.dispatch.model import CodeRef, Inputs, JobSpec, JobStore
 
 
 def describe(spec: JobSpec, store: JobStore) -> dict[str, Any]:
@@ -19,19 +19,20 @@ def describe(spec: JobSpec, store: JobStore) -> dict[str, Any]:
         about["timeout"] = spec.timeout
     if spec.inputs is not None:
         about["inputs"] = {
-            "url": store.url_to_get(spec.inputs.key),
-            "sha256": spec.inputs.sha256,
-            "size": spec.inputs.size,
+            **_object(spec.inputs, store),
             "items": store.url_to_get(f"{spec.prefix}/inputs/items"),
         }
     if spec.inline is not None:
         about["inline"] = spec.inline
     if spec.code is not None:
         about["code"] = {
-            "url": store.url_to_get(spec.code.key),
-            "sha256": spec.code.sha256,
-            "size": spec.code.size,
+            **_object(spec.code, store),
             "sysPaths": list(spec.code.sys_paths),
             "workingDirectory": spec.code.working_directory,
         }
     return about
+
+
+def _object(one: Inputs | CodeRef, store: JobStore) -> dict[str, Any]:
+    """Return where an object is to be read, and what it must be."""
+    return {"url": store.url_to_get(one.key), "sha256": one.sha256, "size": one.size}

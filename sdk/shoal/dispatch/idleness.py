@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from shoal.dispatch.model import PoolSettings
 from shoal.dispatch.sessions import Session
@@ -18,16 +18,9 @@ def idle_for_too_long(
 
     `busy` are the uids of the Pods that have something in hand.
     """
-    totals = _totals(sessions)
-    found: list[Session] = []
-    for session in _idle(sessions, busy):
-        pool = session.identity.pool
-        settings = pools.get(pool, PoolSettings())
-        over = now - session.idle_since >= settings.idle_seconds
-        if over and totals[pool] > settings.min_workers:
-            totals[pool] -= 1
-            found.append(session)
-    return found
+    return _spared(
+        sessions, pools, busy, lambda one, pool: now - one.idle_since >= pool.idle_seconds
+    )
 
 
 def to_make_room(
@@ -43,21 +36,32 @@ def to_make_room(
 
     Those of the pools' minimum are left out; with `namespace` only those in it are looked at.
     """
+    found = _spared(
+        [one for one in sessions if namespace in (None, one.identity.namespace)],
+        pools,
+        busy,
+        lambda one, _: one.identity.pool != besides,
+    )
+    return found[:count]
+
+
+def _spared(
+    sessions: Collection[Session],
+    pools: Mapping[str, PoolSettings],
+    busy: Collection[str],
+    goes: Callable[[Session, PoolSettings], bool],
+) -> list[Session]:
+    """Return the idle workers that go, the longest idle first; each pool keeps its minimum."""
     totals = _totals(sessions)
+    idle = [one for one in sessions if not one.leaving and one.identity.pod_uid not in busy]
     found: list[Session] = []
-    for session in _idle(sessions, busy):
+    for session in sorted(idle, key=lambda one: one.idle_since):
         pool = session.identity.pool
-        if pool == besides or namespace not in (None, session.identity.namespace):
-            continue
-        if len(found) < count and totals[pool] > pools.get(pool, PoolSettings()).min_workers:
+        settings = pools.get(pool, PoolSettings())
+        if goes(session, settings) and totals[pool] > settings.min_workers:
             totals[pool] -= 1
             found.append(session)
     return found
-
-
-def _idle(sessions: Iterable[Session], busy: Collection[str]) -> list[Session]:
-    idle = [one for one in sessions if not one.leaving and one.identity.pod_uid not in busy]
-    return sorted(idle, key=lambda one: one.idle_since)
 
 
 def _totals(sessions: Iterable[Session]) -> dict[str, int]:
