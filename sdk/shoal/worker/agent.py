@@ -54,7 +54,12 @@ class Agent:
         self._scratch = scratch
         self._holdings = Holdings()
         self._poll_line = line_from_environment(PROTOCOL)
-        self._outbox = Outbox(line_from_environment(PROTOCOL), self._holdings, self._over)
+        self._outbox = Outbox(
+            line_from_environment(PROTOCOL),
+            self._holdings,
+            self._over,
+            os.path.join(scratch, "unsent"),
+        )
         self._objects = Objects()
         self._fetch_line = line_from_environment(PROTOCOL)
         self._claims: queue.Queue[tuple[dict[str, Any], dict[str, Any] | None]] = queue.Queue()
@@ -274,7 +279,7 @@ def _say(text: str) -> None:
 def main() -> int:
     """Run a worker as the Pod's environment says; return the exit code."""
     scratch = os.environ["SHOAL_SCRATCH"]
-    for name in ("work", "tmp", "results", "code"):
+    for name in ("work", "tmp", "results", "unsent", "code"):
         os.makedirs(os.path.join(scratch, name), exist_ok=True)
     os.environ["TMPDIR"] = os.path.join(scratch, "tmp")
     os.environ["SHOAL_IN_WORKER"] = "1"

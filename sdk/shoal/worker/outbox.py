@@ -64,10 +64,14 @@ class Outbox:
     """What is to be reported."""
 
     def __init__(
-        self, line: Line, holdings: Holdings, on_gone: Callable[[list[str]], None]
+        self, line: Line, holdings: Holdings, on_gone: Callable[[list[str]], None], folder: str
     ) -> None:
-        """`on_gone` is called with the ids of jobs that are over for the dispatcher."""
+        """`on_gone` is called with the ids of jobs that are over for the dispatcher.
+
+        `folder` is where large results lie until they are in the bucket; nobody else touches it.
+        """
         self._line, self._holdings, self._on_gone = line, holdings, on_gone
+        self._folder, self._files = folder, 0
         self._objects = Objects()
         self._changed = threading.Condition()
         self._outcomes: list[_Outcome] = []
@@ -80,15 +84,24 @@ class Outbox:
         self._sending = False
 
     def add(self, job: str, outcomes: Iterable[Outcome]) -> None:
-        """Add outcomes of a job's tasks."""
+        """Add outcomes of a job's tasks; the files of large ones move here."""
         with self._changed:
             before = len(self._outcomes)
             for claim, record, seconds, path in outcomes:
+                if path:
+                    path = self._keep(path)
                 self._outcomes.append(_Outcome(job, claim, record, seconds, path))
                 if self._printed:
                     self._printed.pop((job, record.task, record.attempt), None)
             if len(self._outcomes) > before:
                 self._changed.notify_all()
+
+    def _keep(self, path: str) -> str:
+        """Move a result's file out of the way of the child's end; return where it is now."""
+        self._files += 1
+        kept = os.path.join(self._folder, str(self._files))
+        os.rename(path, kept)
+        return kept
 
     def add_output(self, job: str, task: int, attempt: int, text: bytes) -> None:
         """Add what a task attempt printed."""
@@ -129,9 +142,15 @@ class Outbox:
     def drop(self, job: str) -> None:
         """Forget what belongs to a job that is over, but for claims that came after that."""
         with self._changed:
-            self._outcomes = [
-                one for one in self._outcomes if one.job != job or self._holdings.holds(one.claim)
+            over = [
+                one
+                for one in self._outcomes
+                if one.job == job and not self._holdings.holds(one.claim)
             ]
+            self._outcomes = [one for one in self._outcomes if one not in over]
+            for one in over:
+                if one.path:
+                    os.unlink(one.path)
             for key in [key for key in self._printed if key[0] == job]:
                 del self._printed[key]
             for key in [key for key in self._output if key[0] == job]:
@@ -228,10 +247,7 @@ class Outbox:
                 memory=outcome.record.memory,
             )
         finally:
-            if os.path.exists(
-                outcome.path
-            ):  # it is gone with the scratch folder of a job that ended
-                os.unlink(outcome.path)
+            os.unlink(outcome.path)
         return outcome
 
     def _ask(self, job: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ of `shoal.dispatch` is in it, so these tests tell of the worker alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -65,7 +66,8 @@ class Stand:
         self._claims = 0
         self._asked_back = False
         self._returns: list[Any] = []
-        self._takes_reports = True
+        self._takes_reports = self._takes_uploads = True
+        self._uploads = 0
         self.polls: list[dict[str, Any]] = []
         self.outcomes: list[Reported] = []
         self.output: dict[tuple[int, int], bytes] = {}
@@ -106,6 +108,7 @@ class Stand:
             self.process.kill()
             self.process.wait()
             self.take_reports(True)
+            self.take_uploads(True)
             self._server.shutdown()
             self._server.server_close()
 
@@ -178,6 +181,12 @@ class Stand:
             self._takes_reports = takes
             self._changed.notify_all()
 
+    def take_uploads(self, takes: bool) -> None:
+        """Say where large results go, or let who asks wait."""
+        with self._changed:
+            self._takes_uploads = takes
+            self._changed.notify_all()
+
     def _answer(self, answer: dict[str, Any]) -> None:
         with self._changed:
             self._answers.append({"claims": [], **answer})
@@ -228,6 +237,26 @@ class Stand:
             self._changed.notify_all()
         return {"gone": [], "later": []}
 
+    def upload(self) -> dict[str, Any]:
+        with self._changed:
+            self._uploads += 1
+            uploaded = self._folder / f"uploaded{self._uploads}"
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._takes_uploads)
+        return {"key": uploaded.name, "url": uploaded.as_uri()}
+
+    def uploaded(self, outcome: Reported) -> Any:
+        """Return the value of an outcome that went to the bucket."""
+        assert outcome.record.ref is not None
+        data = (self._folder / outcome.record.ref.key).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == outcome.record.ref.sha256
+        return cloudpickle.loads(data)
+
+    def until_upload(self) -> None:
+        """Wait until the worker asks where a large result is to go."""
+        before = self._uploads
+        self.until(lambda: self._uploads > before)
+
     def _take(self, header: dict[str, Any], blobs: list[memoryview]) -> None:
         now = time.monotonic()
         count = len(header["groups"])
@@ -249,6 +278,8 @@ class Stand:
                     answer = stand.report(body)
                 elif self.path == "/v1/poll":
                     answer = stand.poll(json.loads(body))
+                elif self.path == "/v1/upload":
+                    answer = stand.upload()
                 else:
                     answer = {"job": stand._jobs.get(json.loads(body)["job"])}
                 text = json.dumps(answer).encode()
