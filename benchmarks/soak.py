@@ -24,7 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "cluster")]
 
-from chaos import Chaos, until_answered  # noqa: E402
+from chaos import Chaos, until_well  # noqa: E402
 from namespaces import Place, give_key, make_place  # noqa: E402
 from soak_faults import Faults, Turn  # noqa: E402
 from soak_maps import LEAST_ATTEMPTS, MANY_DISRUPTIONS, Clients, Maps  # noqa: E402
@@ -221,8 +221,7 @@ async def soak(options: argparse.Namespace) -> int:
         stretch = (begun, time.monotonic())
         for task in beside:
             task.cancel()
-        await until_answered(api)
-        await chaos.until_operator()
+        await until_well(api)
         left = await leftovers(place)
         for line in report(faults, maps, memory, stretch, left):
             print(line)

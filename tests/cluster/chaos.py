@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from namespaces import RELEASE_NAMESPACE
+from namespaces import RELEASE_NAMESPACE, bucket
 
-from shoal.errors import ApiError
+from shoal.errors import ApiError, StorageUnavailable
 from shoal.kube import LEASES, NODES, PODS, Client, Resource
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -26,6 +26,8 @@ OPERATOR = "app.kubernetes.io/name=shoal,app.kubernetes.io/component=operator"
 MINIO = "app.kubernetes.io/component=minio"
 RELEASE = "shoal"
 API_SERVER = "kube-apiserver"
+CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
+"""They end without an API server, where they stand for election, and are started anew with it."""
 CHILDREN = 2
 """Depth of a worker's child processes, below its agent and what forks them."""
 
@@ -175,10 +177,12 @@ class Chaos:
     async def no_api_server(self) -> AsyncIterator[None]:
         """The API server is killed: connections are refused."""
         try:
-            await tool("stop", API_SERVER)
+            for name in (*CONTROLLERS, API_SERVER):
+                await tool("stop", name)
             yield
         finally:
-            await tool("start", API_SERVER)
+            for name in (API_SERVER, *CONTROLLERS):
+                await tool("start", name)
 
     @asynccontextmanager
     async def hanging_api_server(self) -> AsyncIterator[None]:
@@ -298,10 +302,26 @@ class Chaos:
             await tool("mend", address)
 
 
-def is_ready(pod: dict[str, Any]) -> bool:
-    """Whether a Pod is Ready."""
-    conditions = pod["status"].get("conditions", ())
+def is_ready(thing: dict[str, Any]) -> bool:
+    """Whether a Pod or a node is Ready."""
+    conditions = thing["status"].get("conditions", ())
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+async def until_well(api: Client, *, seconds: float = 90) -> None:
+    """Wait until API server, operator and bucket answer and every node is Ready."""
+    await until_answered(api, seconds=seconds)
+    await Chaos(api).until_operator(seconds=seconds)
+    async with asyncio.timeout(seconds):
+        while not all(is_ready(node) for node in (await api.list(NODES))["items"]):
+            await asyncio.sleep(0.1)
+        store = await bucket(api)
+        while True:
+            try:
+                await asyncio.to_thread(store.check)
+                return
+            except StorageUnavailable:
+                await asyncio.sleep(0.1)
 
 
 async def until_answered(api: Client, *, seconds: float = 60) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests' own modules
 
-from chaos import Chaos, until_answered
+from chaos import Chaos, until_well
 from gates import Gate
 from namespaces import Place, give_key, make_place
 
@@ -46,11 +46,9 @@ async def user(place: Place, bucket_key: str) -> Place:
 @pytest.fixture
 async def chaos(api: Client) -> AsyncIterator[Chaos]:
     """Faults; the cluster and its operator are well before them, and again after them."""
-    made = Chaos(api)
-    await made.until_operator()
-    yield made
-    await until_answered(api)
-    await made.until_operator()
+    await until_well(api)
+    yield Chaos(api)
+    await until_well(api)
     # Kubernetes' own controllers need a while to see that the API server is back
     await api.delete(NAMESPACES, (await make_place(api, patience=90)).namespace)
 
