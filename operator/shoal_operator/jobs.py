@@ -218,7 +218,7 @@ class JobKeeper:
             patience = self._context.settings.missing_seconds
             problem = Problem(Reason.STORAGE_UNAVAILABLE, str(error), patience)
             return self._hold(job, run, problem, started=length > 0)
-        run.attached, run.problem = True, None
+        run.attached, run.refusal = True, None
         run.parallelism, run.held = resolution.parallelism, job.suspended
         self._demand(resolution)
         self._on_again(job.uid)
@@ -231,16 +231,13 @@ class JobKeeper:
         return [pod.uid for pods in found for pod in pods if pod.alive]
 
     def _hold(self, job: CustomResource, run: Run, problem: Problem, *, started: bool) -> float:
-        """Keep a problem; a job that has results already waits for its bucket until its
-        deadline."""
-        now = time.time()
+        """Keep what the bucket said; a job that has results waits for it until its deadline."""
         if started and problem.patience:
             problem = replace(problem, patience=FOREVER)
-        if run.problem is None or run.problem.reason != problem.reason:
-            run.problem_since = now
-        run.problem = problem
-        self._on_again(job.uid) if not problem.patience else None
-        return now + RETRY_SECONDS
+        run.refusal = problem
+        if not problem.patience:
+            self._on_again(job.uid)
+        return time.time() + RETRY_SECONDS
 
     def _finish(self, run: Run, job: CustomResource, reason: Reason, message: str) -> None:
         phase = "Cancelled" if reason is Reason.CANCELLED else "Failed"

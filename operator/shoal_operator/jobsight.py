@@ -54,19 +54,18 @@ class JobSight:
         return known
 
     def problem(self, job: CustomResource, run: Run, resolution: Resolution) -> Problem | None:
-        """What stands in the job's way: its spec, its id, or its bucket when it was last tried."""
-        problem = resolution.problem
-        if problem is None:
-            owner = id_owner(self._context.cache.jobs_with_id(job.namespace, resolution.job_id))
-            if owner is not None and owner.uid != job.uid:
-                problem = Problem(
-                    Reason.ID_IN_USE, f"{owner.full_name} of {job.namespace} has this spec.id"
-                )
-        if problem is None:
-            return run.problem
-        if run.problem is None or run.problem.reason != problem.reason:
-            run.problem, run.problem_since = problem, time.time()
+        """What stands in the job's way: its spec, its id, or what its bucket said."""
+        problem = resolution.problem or self._rivalry(job, resolution) or run.refusal
+        if problem is not None and (run.problem is None or run.problem.reason != problem.reason):
+            run.problem_since = time.time()
+        run.problem = problem
         return problem
+
+    def _rivalry(self, job: CustomResource, resolution: Resolution) -> Problem | None:
+        owner = id_owner(self._context.cache.jobs_with_id(job.namespace, resolution.job_id))
+        if owner is None or owner.uid == job.uid:
+            return None
+        return Problem(Reason.ID_IN_USE, f"{owner.full_name} of {job.namespace} has this spec.id")
 
     def crews(
         self, job: CustomResource, run: Run, resolution: Resolution, view: JobView | None

@@ -29,7 +29,10 @@ class Run:
     """Whether the dispatcher was told to hand out nothing."""
     suspended: bool = False
     """As the spec said when it was last looked at."""
+    refusal: Problem | None = None
+    """What its bucket said when it was last tried, if that was no good."""
     problem: Problem | None = None
+    """What stood in its way when that was last looked at."""
     problem_since: float = 0.0
     outcome: Outcome | None = None
     finishing: tuple[Reason, str, float] | None = None

@@ -249,16 +249,18 @@ def _on_the_way(facts: JobFacts, *, running: bool) -> list[Sign]:
         made.append(("WorkersReady", False, Reason.SUSPENDED, "it asks for no workers"))
         made.append(("Suspended", True, Reason.SUSPENDED, pause))
         return made
-    if running:
-        made.append(("Running", True, Reason.RUNNING, "workers have tasks in hand"))
-    elif held is not None:
+    if held is not None:
         made.append(("Running", False, held.reason, held.message))
+    elif running:
+        made.append(("Running", True, Reason.RUNNING, "workers have tasks in hand"))
     else:
         made.append(("Running", False, Reason.PENDING, "waits for a worker"))
     if connected(facts.crews):
         made.append(("WorkersReady", True, Reason.WORKERS_READY, "workers are connected"))
     elif trouble is not None:
         made.append(("WorkersReady", False, trouble.reason, trouble.message))
+    elif held is not None:
+        made.append(("WorkersReady", False, held.reason, held.message))
     else:
         made.append(("WorkersReady", False, Reason.PENDING, "no worker is connected yet"))
     if (missing := missing_workers(facts.crews)) is not None:

@@ -26,7 +26,7 @@ CHOSEN = [
     ("shoal.dispatch.dispatcher", "Dispatcher.attach", "asyncio.shield(", "after"),
     ("shoal.dispatch.chain", "LedgerWriter._append", "self._create(", "before"),
     ("shoal.dispatch.chain", "LedgerWriter._append", "self._create(", "after"),
-    ("shoal.dispatch.dispatcher", "Dispatcher.report", "taken", "after"),
+    ("shoal.dispatch.dispatcher", "Dispatcher.report", "durable", "after"),
     ("shoal.dispatch.routes", "_Routes.checked.handle", "handler(", "after"),
     ("shoal.dispatch.run", "Run.recover", "self.store.get(", "after"),
 ]

@@ -353,7 +353,7 @@ class Dispatcher:
         _log.debug("%s reports %d groups", worker.pod, len(groups))
         gone: list[str] = []
         later: list[str] = []
-        waits = []
+        waits: list[asyncio.Future[None]] = []
         for job, claim_id, outcomes, seconds in groups:
             run = self._runs.get(job)
             if run is None:
@@ -365,7 +365,7 @@ class Dispatcher:
             elif self._is_unheard(session) and run.is_unknown_failure(claim_id, outcomes):
                 later.append(job)  # its poll is to say first that it holds the claim
             else:
-                waits.append(run.report(worker, claim_id, outcomes, seconds=seconds))
+                waits += run.report(worker, claim_id, outcomes, seconds=seconds)
         fatal = message.get("fatal")
         if fatal and (run := self._runs.get(fatal["job"])) and run.work.serves(worker.pool):
             error = fatal.get("error")
@@ -375,15 +375,15 @@ class Dispatcher:
                     "failed", fatal["reason"], fatal["message"], tuple(error) if error else None
                 ),
             )
-            waits.append(run.settled())
+            waits.append(asyncio.ensure_future(run.settled()))
         if message.get("number") != session.reported:  # else it was sent again
             session.reported = message.get("number")
             for job, parts in message.get("output", {}).items():
                 if (run := self._runs.get(job)) is not None and run.work.serves(worker.pool):
                     run.output(parts)
-        taken = asyncio.gather(*waits)
         self._offer(session)
-        await taken
+        durable = asyncio.gather(*map(asyncio.shield, waits))
+        await durable
         session.heard = self._now()
         if groups:
             session.idle_since = self._now()

@@ -232,19 +232,20 @@ class Run:
 
     # reports
 
-    async def report(
+    def report(
         self, worker: WorkerIdentity, claim_id: str, outcomes: list[Record], *, seconds: float
-    ) -> None:
-        """Take a worker's outcomes; return when all of them are durable.
+    ) -> list[asyncio.Future[None]]:
+        """Take a worker's outcomes; they are durable when all that is returned is done.
+
+        What is returned raises Fenced if somebody else writes this job's ledger: then the outcomes
+        are not accepted.
 
         Raises:
-            Fenced: somebody else writes this job's ledger; the outcomes are not accepted.
             ValueError: an outcome names an object that is not this worker's.
         """
         self._check(worker, outcomes)
         if self.chain.closed:  # nothing follows the terminal record
-            await self.settled()
-            return
+            return [asyncio.ensure_future(self.settled())]
         claim = self.work.claims.get(claim_id)
         final, again = self._sort(claim, outcomes)
         waits = [self._retry(task) for task in again]
@@ -255,8 +256,7 @@ class Run:
             waits.append(self._accept(final, (worker.pod, worker.node)))
         elif (before := self.chain.barrier()) is not None:
             waits.append(before)
-        for wait in waits:
-            await asyncio.shield(wait)
+        return waits
 
     def is_unknown_failure(self, claim_id: str, outcomes: list[Record]) -> bool:
         """Tell whether some outcome is a failure, in a claim that is not known."""

@@ -49,15 +49,12 @@ class Outcome(NamedTuple):
     path: str
 
 
-class _Outcome:
-    def __init__(self, job: str, claim: str, record: Record, seconds: float, path: str) -> None:
-        self.job, self.claim, self.record, self.seconds, self.path = (
-            job,
-            claim,
-            record,
-            seconds,
-            path,
-        )
+class _Unsent:
+    """An outcome on its way, and the job that it is of."""
+
+    def __init__(self, job: str, outcome: Outcome) -> None:
+        self.job = job
+        self.claim, self.record, self.seconds, self.path = outcome
 
 
 class Outbox:
@@ -74,25 +71,26 @@ class Outbox:
         self._folder, self._files = folder, 0
         self._objects = Objects()
         self._changed = threading.Condition()
-        self._outcomes: list[_Outcome] = []
-        self._batch: list[_Outcome] = []
+        self._outcomes: list[_Unsent] = []
+        self._batch: list[_Unsent] = []
         self._output: dict[Key, list[bytes]] = {}
         self._printed: dict[Key, int] = {}
         self._waiting = 0
         self._gaps: set[Key] = set()
-        self._fatal: dict[str, Any] | None = None
+        self._fatals: list[dict[str, Any]] = []
         self._sending = False
 
     def add(self, job: str, outcomes: Iterable[Outcome]) -> None:
         """Add outcomes of a job's tasks; the files of large ones move here."""
         with self._changed:
             before = len(self._outcomes)
-            for claim, record, seconds, path in outcomes:
-                if path:
-                    path = self._keep(path)
-                self._outcomes.append(_Outcome(job, claim, record, seconds, path))
+            for outcome in outcomes:
+                one = _Unsent(job, outcome)
+                if one.path:
+                    one.path = self._keep(one.path)
+                self._outcomes.append(one)
                 if self._printed:
-                    self._printed.pop((job, record.task, record.attempt), None)
+                    self._printed.pop((job, one.record.task, one.record.attempt), None)
             if len(self._outcomes) > before:
                 self._changed.notify_all()
 
@@ -131,12 +129,14 @@ class Outbox:
     def add_fatal(self, job: str, fatal: Fatal) -> None:
         """Say that a job cannot run anywhere."""
         with self._changed:
-            self._fatal = {
-                "job": job,
-                "reason": fatal.reason,
-                "message": fatal.message,
-                "error": fatal.error,
-            }
+            self._fatals.append(
+                {
+                    "job": job,
+                    "reason": fatal.reason,
+                    "message": fatal.message,
+                    "error": fatal.error,
+                }
+            )
             self._changed.notify_all()
 
     def drop(self, job: str) -> None:
@@ -161,7 +161,7 @@ class Outbox:
         """Wait until everything is acknowledged; return False if it took longer."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: not (self._outcomes or self._output or self._fatal or self._sending),
+                lambda: not (self._outcomes or self._output or self._fatals or self._sending),
                 seconds,
             )
 
@@ -173,7 +173,7 @@ class Outbox:
                 self._sending, self._batch = False, []
                 self._changed.notify_all()
                 self._changed.wait_for(
-                    lambda: self._outcomes or self._output or self._fatal, HEARTBEAT
+                    lambda: self._outcomes or self._output or self._fatals, HEARTBEAT
                 )
                 taken, output, fatal = self._take()
                 self._sending, self._batch = bool(taken or output or fatal), taken
@@ -200,7 +200,7 @@ class Outbox:
             if answer["gone"]:
                 self._on_gone(answer["gone"])
 
-    def _take(self) -> tuple[list[_Outcome], dict[Key, list[bytes]], Any]:
+    def _take(self) -> tuple[list[_Unsent], dict[Key, list[bytes]], Any]:
         size = count = 0
         for outcome in self._outcomes:
             size += len(outcome.record.data) + 32
@@ -211,10 +211,10 @@ class Outbox:
         output, self._output = self._output, {}
         self._waiting = 0
         self._gaps.clear()
-        fatal, self._fatal = self._fatal, None
+        fatal = self._fatals.pop(0) if self._fatals else None
         return batch, output, fatal
 
-    def _upload(self, outcome: _Outcome) -> _Outcome | None:
+    def _upload(self, outcome: _Unsent) -> _Unsent | None:
         """Upload a large result; None if its job is over."""
         if not outcome.path:
             return outcome
@@ -267,13 +267,13 @@ def _pause(failures: int) -> None:
 
 
 def _report(
-    batch: list[_Outcome],
+    batch: list[_Unsent],
     output: dict[Key, list[bytes]],
     fatal: dict[str, Any] | None,
     number: int,
 ) -> bytes:
     """Return the report's frame: outcomes by claim, then output by task attempt."""
-    groups: dict[tuple[str, str], list[_Outcome]] = {}
+    groups: dict[tuple[str, str], list[_Unsent]] = {}
     for outcome in batch:
         groups.setdefault((outcome.job, outcome.claim), []).append(outcome)
     header: dict[str, Any] = {"groups": [], "fatal": fatal, "number": number}

@@ -148,6 +148,13 @@ def test_problem_and_trouble_are_told(facts: JobFacts) -> None:
     assert condition(status, "WorkersReady")["message"] == "no cpu"
 
 
+def test_a_job_that_has_begun_says_what_holds_it_up(facts: JobFacts) -> None:
+    away = Problem(Reason.STORAGE_UNAVAILABLE, "the bucket does not answer")
+    status = job_status(replace(facts, working=True, problem=away))
+    assert status["phase"] == "Running"
+    assert condition(status, "Running")["reason"] == "StorageUnavailable"
+
+
 def test_a_job_that_goes_on_says_who_is_missing(facts: JobFacts, job: Make) -> None:
     short = Crew(
         wanted=4, connected=2, trouble=Trouble(Reason.QUOTA_EXCEEDED, "quota q is used up")
