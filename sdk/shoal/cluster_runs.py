@@ -99,6 +99,8 @@ class ClusterMachinery:
 class ClusterRun:
     """One jobs.shoal.dev or mapjobs.shoal.dev."""
 
+    outlives_process = True
+
     def __init__(
         self,
         api: Client,
@@ -138,12 +140,12 @@ class ClusterRun:
         return self._total
 
     async def events(
-        self, *, logs: bool, after: Cursor | None = None
+        self, *, logs: bool, results: bool = True, after: Cursor | None = None
     ) -> AsyncGenerator[Event, None]:
         """Yield everything from the start, or the results behind `after`, until `Ended`."""
         if after is not None:
             await self._look()  # a state from before the cursor would not know its place
-        reading = _Reading(self, logs, after)
+        reading = _Reading(self, logs, results, after)
         async with aclosing(self._states(reading)) as states:
             async for made in states:
                 async for event in reading.of(made):
@@ -288,8 +290,8 @@ class ClusterRun:
 class _Reading:
     """How far one reader of a run has come."""
 
-    def __init__(self, run: ClusterRun, logs: bool, after: Cursor | None) -> None:
-        self._run, self._logs, self._after = run, logs, after
+    def __init__(self, run: ClusterRun, logs: bool, results: bool, after: Cursor | None) -> None:
+        self._run, self._logs, self._results, self._after = run, logs, results, after
         self._log: LogReader | None = None
         self._ledger: LedgerReader | None = None
         self.answered = False
@@ -303,19 +305,25 @@ class _Reading:
         self.answered = True
         async for event in self._printed(status):
             yield event
-        length = status.get("ledger", {}).get("length", 0)
-        if self._ledger is None and (length or self._after):
-            self._ledger = LedgerReader(self._run.fetch, self._run.prefix, self._after)
-        if self._ledger is not None and self._ledger.is_behind(length):
-            digest = (status.get("ledger") or {}).get("digest") or GENESIS
-            async for entry in self._ledger.read(length, digest):
-                yield Accepted(entry)
+        async for event in self._accepted(status):
+            yield event
         yield Observed(status)
         if end := _end(status):
             self.ended = True
             if end.reason in ("InputsNotFound", "InputsCorrupt"):
                 mirror.forget_uploads()
             yield end
+
+    async def _accepted(self, status: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        ledger = status.get("ledger") or {}
+        length = ledger.get("length", 0)
+        if not self._results or not (length or self._after):
+            return
+        if self._ledger is None:
+            self._ledger = LedgerReader(self._run.fetch, self._run.prefix, self._after)
+        if self._ledger.is_behind(length):
+            async for entry in self._ledger.read(length, ledger.get("digest") or GENESIS):
+                yield Accepted(entry)
 
     async def _printed(self, status: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
         length = status.get("logs", {}).get("length", 0)

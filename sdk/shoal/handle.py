@@ -54,7 +54,7 @@ class JobHandle:
 
     async def wait(self) -> JobStatus | MapJobStatus:
         """Wait for the end, however it ends, and return the last status."""
-        async with aclosing(self._run.events(logs=False)) as events:
+        async with aclosing(self._run.events(logs=False, results=False)) as events:
             async for _ in events:
                 pass
         return await self.status()

@@ -119,6 +119,8 @@ class LocalRunner:
 class LocalRun:
     """One call on this machine."""
 
+    outlives_process = False
+
     def __init__(
         self,
         storage: FileStorage,
@@ -218,7 +220,7 @@ class LocalRun:
         return status
 
     async def events(
-        self, *, logs: bool, after: Cursor | None = None
+        self, *, logs: bool, results: bool = True, after: Cursor | None = None
     ) -> AsyncGenerator[Event, None]:
         """Yield what became of the run, from its start or `after`, to its end."""
         changed = asyncio.Event()
@@ -234,7 +236,7 @@ class LocalRun:
                     async for printed in log.read(status.get("logs", {}).get("length", 0)):
                         yield printed
                 ledger = status.get("ledger", {"length": 0, "digest": ""})
-                if reader.is_behind(ledger["length"]):
+                if results and reader.is_behind(ledger["length"]):
                     async for entry in reader.read(ledger["length"], ledger["digest"]):
                         yield Accepted(entry)
                 if "end" in status:

@@ -38,7 +38,7 @@ async def pieces(
         return
     text: list[str] = []
     printer = Printer(prefixed=run.kind == "map" and task is None, write=text.append)
-    async with aclosing(run.events(logs=True)) as events:
+    async with aclosing(run.events(logs=True, results=False)) as events:
         async for event in events:
             if isinstance(event, Printed):
                 left -= 1

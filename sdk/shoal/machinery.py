@@ -148,8 +148,17 @@ class Run(Protocol):
         """Return the number of tasks."""
         ...
 
-    def events(self, *, logs: bool, after: Cursor | None = None) -> AsyncGenerator[Event, None]:
-        """Yield everything from the start until `Ended`; `Printed` only if `logs`.
+    @property
+    def outlives_process(self) -> bool:
+        """Return whether it goes on when the process that submitted it ends."""
+        ...
+
+    def events(
+        self, *, logs: bool, results: bool = True, after: Cursor | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Yield everything from the start until `Ended`.
+
+        `Printed` comes only if `logs`, `Accepted` only if `results`: else the ledger is not read.
 
         With `after`, `Accepted` only what is behind that cursor.
 

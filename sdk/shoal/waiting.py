@@ -65,7 +65,8 @@ async def guarded_each(
 async def _interrupted(run: Run, *, detach: bool) -> None:
     if detach:
         how = f"shoal.attach({run.name!r}, host) follows it"
-        print(f"shoal: {run.full_name} goes on without you; {how}", file=sys.stderr)
+        goes_on = "without you" if run.outlives_process else "as long as this process lives"
+        print(f"shoal: {run.full_name} goes on {goes_on}; {how}", file=sys.stderr)
     else:
         await last_words(run, delete=False)
 

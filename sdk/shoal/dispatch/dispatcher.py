@@ -14,12 +14,13 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from shoal.dispatch import idleness
 from shoal.dispatch.claims import Claim
 from shoal.dispatch.description import describe
+from shoal.dispatch.logbook import Output
 from shoal.dispatch.model import (
     JobSpec,
     JobStore,
@@ -347,40 +348,28 @@ class Dispatcher:
         """Take a worker's report; answer when all of it is durable.
 
         `groups` holds ``(job, claim id, records, seconds)``. A job that is over or unknown is named
-        under "gone"; one that is not yet attached after a restart under "later".
+        under "gone"; under "later" one that is not yet attached after a restart, or of which the
+        worker reports a failure and has not polled since then: its claims are not known yet.
         """
         session = self._session(worker)
         _log.debug("%s reports %d groups", worker.pod, len(groups))
+        if message.get("number") != session.reported:  # else it was sent again
+            session.reported = message.get("number")
+            self._take_output(worker, message.get("output", {}))  # the last outcome ends a job
         gone: list[str] = []
         later: list[str] = []
         waits: list[asyncio.Future[None]] = []
         for job, claim_id, outcomes, seconds in groups:
-            run = self._runs.get(job)
+            run = self._run_for(worker, job)
             if run is None:
-                (later if self._is_known(job) else gone).append(job)
-            elif run.terminal is not None:
-                gone.append(job)
-            elif not run.work.serves(worker.pool):
-                gone.append(job)  # it was never this worker's
+                is_awaited = job not in self._runs and self._is_known(job)
+                (later if is_awaited else gone).append(job)
             elif self._is_unheard(session) and run.is_unknown_failure(claim_id, outcomes):
                 later.append(job)  # its poll is to say first that it holds the claim
             else:
                 waits += run.report(worker, claim_id, outcomes, seconds=seconds)
-        fatal = message.get("fatal")
-        if fatal and (run := self._runs.get(fatal["job"])) and run.work.serves(worker.pool):
-            error = fatal.get("error")
-            self.finish(
-                fatal["job"],
-                Terminal(
-                    "failed", fatal["reason"], fatal["message"], tuple(error) if error else None
-                ),
-            )
-            waits.append(asyncio.ensure_future(run.settled()))
-        if message.get("number") != session.reported:  # else it was sent again
-            session.reported = message.get("number")
-            for job, parts in message.get("output", {}).items():
-                if (run := self._runs.get(job)) is not None and run.work.serves(worker.pool):
-                    run.output(parts)
+        if message.get("fatal"):
+            waits += self._take_fatal(worker, **message["fatal"])
         self._offer(session)
         durable = asyncio.gather(*map(asyncio.shield, waits))
         await durable
@@ -390,20 +379,44 @@ class Dispatcher:
         self._pump(worker.pool)
         return {"gone": gone, "later": later}
 
+    def _take_output(self, worker: WorkerIdentity, output: Mapping[str, list[Output]]) -> None:
+        for job, parts in output.items():
+            if (run := self._run_for(worker, job)) is not None:
+                run.output(parts)
+
+    def _take_fatal(
+        self,
+        worker: WorkerIdentity,
+        job: str,
+        reason: str,
+        message: str,
+        error: Sequence[str] | None = None,
+    ) -> list[asyncio.Future[None]]:
+        run = self._run_for(worker, job)
+        if run is None:
+            return []
+        told = (error[0], error[1], error[2]) if error else None
+        self.finish(job, Terminal("failed", reason, message, told))
+        return [asyncio.ensure_future(run.settled())]
+
     def url_for_result(self, worker: WorkerIdentity, job: str) -> tuple[str, str] | None:
         """Return key and URL that a worker may upload one large result to; None for no such job."""
-        run = self._runs.get(job)
-        if run is None or not run.work.serves(worker.pool) or run.terminal is not None:
+        run = self._run_for(worker, job)
+        if run is None:
             return None
         key = f"{run.spec.prefix}/results/{worker.pod_uid}/{secrets.token_hex(12)}"
         return key, run.store.url_to_put(key)
 
     def describe(self, worker: WorkerIdentity, job: str) -> dict[str, Any] | None:
         """Return what a worker must know to begin with a job, its URLs fresh."""
+        run = self._run_for(worker, job)
+        return describe(run.spec, run.store) if run is not None else None
+
+    def _run_for(self, worker: WorkerIdentity, job: str) -> Run | None:
+        """Return a job that has not ended and that the worker is there for, or None."""
         run = self._runs.get(job)
-        if run is None or not run.work.serves(worker.pool) or run.terminal is not None:
-            return None
-        return describe(run.spec, run.store)
+        there = run is not None and run.terminal is None and run.work.serves(worker.pool)
+        return run if there else None
 
     # the inner workings
 
@@ -505,8 +518,9 @@ class Dispatcher:
         busy = self._busy()
         for session in self._sessions.values():
             idle = session.identity.pod_uid not in busy and not session.leaving
-            if session.is_waiting and idle:
-                next((run for run in tails if self._helps(session, run)), None)
+            for run in tails if session.is_waiting and idle else ():
+                if self._helps(session, run):
+                    break
 
     def _helps(self, session: Session, run: Run) -> bool:
         """Have an idle worker copy a task, or the busiest give back what it has not begun."""

@@ -119,4 +119,4 @@ def test_ctrl_c_leaves_a_detached_run_alone(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     assert output == "5\n", errors
-    assert "local/kept goes on without you" in errors
+    assert "local/kept goes on as long as this process lives" in errors
