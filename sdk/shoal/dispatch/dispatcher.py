@@ -353,17 +353,19 @@ class Dispatcher:
         """
         session = self._session(worker)
         _log.debug("%s reports %d groups", worker.pod, len(groups))
-        if message.get("number") != session.reported:  # else it was sent again
-            session.reported = message.get("number")
-            self._take_output(worker, message.get("output", {}))  # the last outcome ends a job
         gone: list[str] = []
         later: list[str] = []
+        if message.get("number") != session.reported:  # else its output is here
+            output = message.get("output", {})
+            later += filter(self._is_awaited, output)
+            if not later:
+                session.reported = message.get("number")
+                self._take_output(worker, output)  # before the outcomes: the last one ends a job
         waits: list[asyncio.Future[None]] = []
         for job, claim_id, outcomes, seconds in groups:
             run = self._run_for(worker, job)
             if run is None:
-                is_awaited = job not in self._runs and self._is_known(job)
-                (later if is_awaited else gone).append(job)
+                (later if self._is_awaited(job) else gone).append(job)
             elif self._is_unheard(session) and run.is_unknown_failure(claim_id, outcomes):
                 later.append(job)  # its poll is to say first that it holds the claim
             else:
@@ -433,6 +435,10 @@ class Dispatcher:
         session.heard = self._now()
         return session
 
+    def _is_awaited(self, job: str) -> bool:
+        """Whether a job is still to be attached."""
+        return job not in self._runs and self._is_known(job)
+
     def _is_unheard(self, session: Session) -> bool:
         """Whether a worker is still to say what it holds."""
         return not session.told and session.identity.pod_uid not in self._departed
@@ -460,7 +466,7 @@ class Dispatcher:
             job = claim["job"]
             named.add(claim["id"])
             run = self._runs.get(job)
-            if run is None and self._is_known(job):
+            if self._is_awaited(job):
                 session.claims_of_strangers.setdefault(job, []).append(dict(claim))
             elif run is None or self._is_over(job) or not run.work.serves(session.identity.pool):
                 gone.append(job)

@@ -228,6 +228,21 @@ async def test_workers_of_a_job_that_cannot_be_attached_yet_wait() -> None:
     assert (answer["gone"], answer["later"]) == ([], [spec().id])
 
 
+async def test_output_of_a_job_that_is_not_attached_yet_comes_again() -> None:
+    dispatcher = Dispatcher(secret=SECRET, on_change=lambda job: None, is_known=lambda job: True)
+    store, worker = MemoryStore(), Worker(dispatcher, "a")
+    said = {"output": {spec().id: [Output(0, 1, "pod-a", b"once")]}, "number": 7}
+    early = await dispatcher.report(worker.identity, said, [])
+    assert (early["gone"], early["later"]) == ([], [spec().id])
+    await dispatcher.attach(spec(1), store, POOL, fresh=False)
+    for _ in range(2):  # its first answer may be lost
+        assert not (await dispatcher.report(worker.identity, said, []))["later"]
+    dispatcher.finish(spec().id, Terminal("cancelled", "Cancelled", ""))
+    await dispatcher.jobs()[spec().id].settled()
+    (chunk,) = [raw for key, raw in store.objects.items() if "/logs/" in key]
+    assert [output.text for output in open_chunk(chunk)] == [b"once"]
+
+
 async def test_nothing_follows_the_end_of_a_ledger() -> None:
     dispatcher, store, _ = make()
     await dispatcher.attach(spec(9), store, POOL, fresh=True)
