@@ -96,7 +96,7 @@ async def tasks(
                 end = event
     printer.close()
     if seen < run.total:
-        raise failure(run, end, terminal)
+        raise failure(run, end, terminal, seen)
 
 
 async def whole(
@@ -116,14 +116,19 @@ async def whole(
     return results
 
 
-def failure(run: Run, end: Ended | None, terminal: Terminal | None) -> ShoalException:
-    """Return the exception for a run that ended without a result."""
+def failure(
+    run: Run, end: Ended | None, terminal: Terminal | None, seen: int = 0
+) -> ShoalException:
+    """Return the exception for a run that ended without a result, or with only `seen` of them."""
     if terminal is not None and terminal.error:
         return TaskException(*terminal.error)
     reason = end.reason if end else "Failed"
     message = (end and end.message) or (terminal and terminal.message) or "it ended"
     if run.full_name not in message:
         message = f"{run.full_name}: {message}"
+    if seen:
+        how = f"results() of shoal.attach({run.name!r}, host) reads them"
+        message += f" ({seen} of {run.total} tasks had ended: {how})"
     return job_failed(reason, message)
 
 

@@ -27,7 +27,7 @@ class Told:
         self.beside: dict[str, bytes] = {}
 
     async def events(
-        self, *, logs: bool, after: Cursor | None = None
+        self, *, logs: bool, results: bool = True, after: Cursor | None = None
     ) -> AsyncGenerator[Event, None]:
         for event in self.told:
             yield event
@@ -97,10 +97,12 @@ async def test_a_map_that_was_cut_short_gives_what_there_is_and_then_says_why() 
     record = Record(1, 1, SUCCEEDED, PICKLE, pickle.dumps("one"))
     run = Told("map", entry(record), Ended("failed", "DeadlineExceeded", "time is over"), total=2)
     seen = []
-    with pytest.raises(errors.JobFailedException, match="DeadlineExceeded"):
+    with pytest.raises(errors.JobFailedException, match="DeadlineExceeded") as caught:
         async for task in outcome.tasks(run, logs=False):
             seen.append((task.task_id, task.result))
     assert seen == [(1, "one")]
+    how = "(1 of 2 tasks had ended: results() of shoal.attach('x', host) reads them)"
+    assert str(caught.value).endswith(how)
 
 
 async def test_a_result_beside_the_ledger_is_unpickled_only_with_the_right_digest() -> None:
