@@ -61,14 +61,18 @@ def processes(path: str, root: Path = ROOT) -> set[int]:
 
 
 def kill(path: str, root: Path = ROOT, *, within: float = 20) -> None:
-    """Kill all processes at or below `path`, until there is none."""
+    """Kill all processes at or below `path`, until there is none.
+
+    They are stopped first, so that none is there to tell of another's end.
+    """
     until = time.monotonic() + within
     while left := processes(path, root) - {0, os.getpid()}:
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in left:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    continue
         if time.monotonic() > until:
             raise TimeoutError(f"processes {sorted(left)} of cgroup {path} don't end")
         time.sleep(0.05)

@@ -28,6 +28,8 @@ RELEASE = "shoal"
 API_SERVER = "kube-apiserver"
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 """They end without an API server, where they stand for election, and are started anew with it."""
+WATCHERS = ("kube-proxy", "coredns", "kubelet-node-1", "kubelet-node-2")
+"""After a long time without an API server they look for it only once a minute."""
 CHILDREN = 2
 """Depth of a worker's child processes, below its agent and what forks them."""
 
@@ -182,6 +184,9 @@ class Chaos:
             yield
         finally:
             for name in (API_SERVER, *CONTROLLERS):
+                await tool("start", name)
+            for name in WATCHERS:
+                await tool("stop", name)
                 await tool("start", name)
 
     @asynccontextmanager

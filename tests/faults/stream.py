@@ -22,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 import shoal
-from shoal.errors import ApiError, Cancelled
+from shoal.errors import ApiError, BucketNotFound, Cancelled
 from shoal.kube import CONFIGMAPS, DEPLOYMENTS, JOBS, MAPJOBS, PODS
 from shoal.ledger_reader import LedgerReader
 
@@ -287,12 +287,19 @@ class Stream:
     # what they share
 
     async def _served(self) -> None:
-        """Wait until an operator has told clients what they must know."""
-        while True:
-            told = await self._release.api.get(CONFIGMAPS, "shoal", self._release.served)
-            if (told.get("data") or {}).get("instance") == self._release.instance:
-                return
+        """Wait until an operator has made the bucket and told clients what they must know."""
+        while not await self._is_served():
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _is_served(self) -> bool:
+        told = await self._release.api.get(CONFIGMAPS, "shoal", self._release.served)
+        if (told.get("data") or {}).get("instance") != self._release.instance:
+            return False
+        try:
+            await asyncio.to_thread(self._release.storage().check)
+        except BucketNotFound:
+            return False
+        return True
 
     async def _apply(self, kind: str, spec: dict[str, Any], name: str = "") -> str:
         name = name or f"e-{secrets.token_hex(5)}"
