@@ -16,7 +16,7 @@ PLAIN = shoal.Deployment()
 
 
 async def until(what: str, look: Callable[[], bool], seconds: float = 150) -> None:
-    """Look until it is so; the sweep comes once a minute."""
+    """Look until it is so."""
     try:
         async with asyncio.timeout(seconds):
             while not await asyncio.to_thread(look):
