@@ -55,6 +55,10 @@ def test_every_variant_renders_objects_with_names_and_kinds(variant: str, render
         ("workers.pythonImages.2\\.7=python:2.7", "pythonImages"),
         ("workers.startDeadlineSeconds=0", "startDeadlineSeconds"),
         ("watchNamespaces={A_B}", "/watchNamespaces/0"),
+        (
+            "operator.extraEnv[0].name=SHOAL_OP_PORT,operator.extraEnv[0].value=x",
+            "operator.extraEnv: the chart sets SHOAL_OP_PORT itself",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(setting: str, word: str) -> None:

@@ -153,6 +153,19 @@ capabilities: {drop: [ALL]}
 
 {{/* The operator's settings (SHOAL_OP_*), for itself and for the clean-up. */}}
 {{- define "shoal.env" -}}
+{{- $own := include "shoal.ownEnv" . }}
+{{- $own }}
+{{- range .Values.operator.extraEnv }}
+{{- if contains (printf "{name: %s," .name) $own }}
+{{- fail (printf "operator.extraEnv: the chart sets %s itself, from another of its values: set that one" .name) }}
+{{- end }}
+{{- end }}
+{{- with .Values.operator.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "shoal.ownEnv" -}}
 {{- $images := dict }}
 {{- range $version, $image := .Values.workers.pythonImages }}
 {{- $_ := set $images $version (include "shoal.mirrored" (dict "root" $ "image" $image)) }}
@@ -186,7 +199,4 @@ capabilities: {drop: [ALL]}
 - {name: SHOAL_OP_WORKER_CPU_LIMIT, value: {{ .Values.workers.cpuLimit | quote }}}
 - {name: SHOAL_OP_WORKER_MEMORY, value: {{ .Values.workers.memory | quote }}}
 - {name: SHOAL_OP_LOG_LEVEL, value: {{ .Values.operator.logLevel | quote }}}
-{{- with .Values.operator.extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}

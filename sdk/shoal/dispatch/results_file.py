@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from shoal.dispatch.chain import BACKOFFS
 from shoal.dispatch.model import JobSpec, JobStore
-from shoal.errors import StorageError
+from shoal.errors import StorageError, StorageUnavailable
 from shoal.worker import records
 from shoal.worker.records import Record
 
-#: How often writing it is tried; the ledger has the results all the same.
-ATTEMPTS = 4
+#: How often a bucket may refuse it; the ledger has the results all the same.
+REFUSALS = 4
 
 
 class ResultsFile:
@@ -31,18 +32,25 @@ class ResultsFile:
         line = {"index": record.task, "state": record.state, field: _value(record)}
         self._lines[record.task] = json.dumps(line) + "\n"
 
-    async def write(self, store: JobStore, on_trouble: Callable[[Exception], None]) -> None:
-        """Write the file; give up after a few tries."""
+    async def write(self, store: JobStore, on_trouble: Callable[[Exception | None], None]) -> None:
+        """Write the file; wait for a bucket that is away, give up where it refuses."""
         data = "".join(line for _, line in sorted(self._lines.items())).encode()
-        for attempt in range(ATTEMPTS):
+        failures = refusals = 0
+        while refusals < REFUSALS and not self.written:
             try:
                 await store.put(self.key, data)
-            except (StorageError, OSError, TimeoutError) as error:
-                on_trouble(error)
-                await asyncio.sleep(0.5 * 2**attempt)
-            else:
                 self.written = True
-                return
+            except (StorageError, OSError) as error:
+                refusals += not isinstance(error, StorageUnavailable | OSError)
+                on_trouble(error)
+                await asyncio.sleep(BACKOFFS[min(failures, len(BACKOFFS) - 1)])
+                failures += 1
+        if failures:
+            on_trouble(None)
+
+    async def find(self, store: JobStore) -> None:
+        """Look whether a dispatcher before this one has written it."""
+        self.written = await store.get(self.key) is not None
 
 
 def _value(record: Record) -> Any:

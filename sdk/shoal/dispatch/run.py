@@ -110,6 +110,8 @@ class Run:
             n += 1
         self.chain.resume(n, previous)
         self._tasks.recovered()
+        if self.file is not None and self.terminal is not None:
+            await self.file.find(self.store)
 
     async def _fetch(self, key: str) -> bytes:
         raw = await self.store.get(key)

@@ -329,24 +329,6 @@ async def test_what_used_up_the_memory_is_charged_alone() -> None:
     assert lost == {2: "OUT_OF_MEMORY"}
 
 
-async def test_a_job_whose_results_are_all_there_ends_after_a_restart() -> None:
-    """Its results.jsonl is written between the last results and the end."""
-    dispatcher, store, clock = make()
-    job = spec(4, inline={"function": {"name": "m.f"}, "items": [1, 2, 3, 4]})
-    await dispatcher.attach(job, store, POOL, fresh=True)
-    await Worker(dispatcher, "a").work()
-    while dispatcher.job(job.id).terminal is None:  # type: ignore[union-attr]
-        await asyncio.sleep(0.01)
-    last = max(key for key in store.objects if "/ledger/" in key)
-    assert not ledger.open_entry(store.objects[last]).records
-    del store.objects[last]  # as if the operator had died just before
-    again = Dispatcher(secret=SECRET, on_change=lambda job: None, now=clock)
-    await again.attach(job, store, POOL, fresh=False)
-    while again.job(job.id).terminal is None:  # type: ignore[union-attr]
-        await asyncio.sleep(0.01)
-    assert results(store) == right(4)
-
-
 async def test_a_failure_that_is_reported_again_after_a_restart_is_charged_once() -> None:
     dispatcher, store, clock = make()
     job = spec(1, max_attempts=2)
@@ -584,15 +566,3 @@ async def test_a_job_that_cannot_run_anywhere_ends_at_once_with_its_reason() -> 
     view = dispatcher.job(spec().id)
     assert view is not None
     assert view.terminal == Terminal("failed", "TaskFailed", "no numpy", tuple(error))  # type: ignore[arg-type]
-
-
-async def test_a_result_that_is_no_json_stands_in_the_file_as_text() -> None:
-    dispatcher, store, _ = make()
-    inline = {"function": {"name": "m.f"}, "items": [1, 2]}
-    await dispatcher.attach(spec(2, inline=inline), store, POOL, fresh=True)
-    await Worker(dispatcher, "a").work()
-    while dispatcher.job(spec().id).terminal is None:  # type: ignore[union-attr]
-        await asyncio.sleep(0)
-    lines = store.objects[f"{spec().prefix}/results.jsonl"].decode().splitlines()
-    assert lines[1] == '{"index": 1, "state": "SUCCEEDED", "result": "r1"}'
-    assert dispatcher.job(spec().id).succeeded == 2  # type: ignore[union-attr]
