@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 #: How often a run of another process is looked at, in seconds.
 LOOK_SECONDS = 0.1
+#: So long a run that has ended is kept, in seconds, as on a cluster by default.
+KEEP_SECONDS = 86400.0
 #: The prefix of all keys: in place of cluster and namespace.
 PREFIX = "local/default"
 
@@ -64,6 +67,7 @@ class LocalRunner:
             )
         packed = _pack(call)
         workers = await asyncio.to_thread(engine, self._folder, self._python)
+        await asyncio.to_thread(_expire, workers.storage)
         job = secrets.token_hex(12)
         name = call.name or f"run-{job[:8]}"
         prefix = f"{PREFIX}/jobs/{job}"
@@ -301,10 +305,7 @@ class LocalRun:
         """Remove the run and all of its files."""
         if self._workers is not None:
             await self._workers.call(self._forget(self._workers))
-        self._storage.delete(f"runs/{self.name}.json")
-        await asyncio.to_thread(
-            shutil.rmtree, self._storage.root / self._prefix, ignore_errors=True
-        )
+        await asyncio.to_thread(_remove, self._storage, self.name, self._id)
 
     async def _forget(self, workers: LocalWorkers) -> None:
         workers.dispatcher.detach(self._id)
@@ -345,6 +346,23 @@ def _store(
 def _read_run(storage: FileStorage, name: str) -> dict[str, Any]:
     about: dict[str, Any] = json.loads(storage.get(f"runs/{name}.json"))
     return about
+
+
+def _remove(storage: FileStorage, name: str, job: str) -> None:
+    storage.delete(f"runs/{name}.json")
+    shutil.rmtree(storage.root / PREFIX / "jobs" / job, ignore_errors=True)
+
+
+def _expire(storage: FileStorage) -> None:
+    """Remove the runs that ended long ago, of whichever process they were."""
+    for info in storage.list("runs/"):
+        if info.age_seconds <= KEEP_SECONDS:
+            continue
+        name = info.key.removeprefix("runs/").removesuffix(".json")
+        with suppress(ObjectNotFound):  # another process does the same
+            about = _read_run(storage, name)
+            if "end" in about["status"] or not _is_alive(about["pid"]):
+                _remove(storage, name, about["id"])
 
 
 def _is_alive(pid: int) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -110,6 +112,28 @@ async def test_what_never_was_and_what_is_no_more(
     await handle.delete()
     with pytest.raises(JobDeleted, match="was deleted"):
         await handle.status()
+
+
+async def test_what_ended_more_than_a_day_ago_goes_with_the_next_run(
+    local: shoal.Local, here: shoal.Deployment, tmp_path: Path
+) -> None:
+    for name in ("old", "young"):
+        assert await shoal.run_function(abs, local, None, here, [-1], name=name) == 1
+    gate = tmp_path / "gate"
+    living = await shoal.submit_map(waiting_for(gate), [0], local, None, here, name="living")
+    await until(lambda: begun(tmp_path) == [0])
+    folder = Path(str(local.folder))
+    jobs = folder / "local/default/jobs"
+    before = set(jobs.iterdir())
+    assert (old := jobs / json.loads((folder / "runs/old.json").read_text())["id"]) in before
+    for name in ("old", "living"):
+        os.utime(folder / "runs" / f"{name}.json", (0, 0))
+    assert await shoal.run_function(abs, local, None, here, [-2], name="next") == 2
+    left = {path.stem for path in (folder / "runs").iterdir()}
+    assert left & {"old", "young", "living", "next"} == {"young", "living", "next"}
+    assert before - set(jobs.iterdir()) == {old}
+    gate.touch()
+    assert await living.result() == [0]
 
 
 async def test_a_run_of_another_process_is_read_and_not_changed(tmp_path: Path) -> None:
