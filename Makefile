@@ -83,7 +83,7 @@ demo: install ## Run the demo: a map over the source files of Python's standard 
 
 .PHONY: test
 test: install check deploy ## Run every test; brings up all that they need.
-	$(WITH_CLUSTER) $(BIN)/pytest --numprocesses 2 --dist loadgroup
+	$(WITH_CLUSTER) $(BIN)/pytest --numprocesses 2
 
 .PHONY: test-unit
 test-unit: install ## Run the tests that need no cluster.
