@@ -240,13 +240,13 @@ class JobKeeper:
         return time.time() + RETRY_SECONDS
 
     def _finish(self, run: Run, job: CustomResource, reason: Reason, message: str) -> None:
-        phase = "Cancelled" if reason is Reason.CANCELLED else "Failed"
+        outcome = Outcome(_phase_of(reason), reason, message)
         if run.attached:
-            outcome = "cancelled" if phase == "Cancelled" else "failed"
             run.finishing = (reason, message, time.time())
-            self._context.dispatcher.finish(job.uid, Terminal(outcome, str(reason), message))
+            terminal = Terminal(outcome.phase.lower(), str(reason), message)
+            self._context.dispatcher.finish(job.uid, terminal)
         else:
-            run.outcome = Outcome(phase, reason, message)
+            run.outcome = outcome
 
     def _hurry(self, run: Run, view: JobView | None) -> float:
         """End without the ledger's last entry when the bucket does not take it."""
@@ -255,8 +255,7 @@ class JobKeeper:
         reason, message, since = run.finishing
         if time.time() < since + CLOSING_SECONDS:
             return since + CLOSING_SECONDS
-        phase = "Cancelled" if reason is Reason.CANCELLED else "Failed"
-        run.outcome = Outcome(phase, reason, message)
+        run.outcome = Outcome(_phase_of(reason), reason, message)
         return 0.0
 
     def _fenced(self, job: CustomResource, run: Run, view: JobView) -> None:
@@ -344,6 +343,10 @@ class JobKeeper:
         pool = resolution.pool
         if pool is not None and pool.owner_kind == names.DEPLOYMENT:
             self._on_pool(pool.owner_kind, pool.owner_uid)
+
+
+def _phase_of(reason: Reason) -> str:
+    return "Cancelled" if reason is Reason.CANCELLED else "Failed"
 
 
 def _is_direct(job: CustomResource, resolution: Resolution | None) -> bool:

@@ -75,7 +75,7 @@ class Lease:
                     return
                 waits_for = f"{holder or 'somebody'}, who holds the Lease"
             except ApiError as error:
-                if not _is_away(error):
+                if not error.may_heal:
                     raise
                 waits_for = f"the API server: {error}"
             if waits_for != told:
@@ -96,7 +96,7 @@ class Lease:
                         raise LeaseLost(f"{holder or 'nobody'} holds the Lease now")
                     await self._write(lease, renew=True)
             except (ApiError, TimeoutError) as error:
-                away = isinstance(error, TimeoutError) or _is_away(error)
+                away = isinstance(error, TimeoutError) or error.may_heal
                 logger.warning("the Lease could not be renewed: %s", error or "no answer in time")
             if not (self.held or away):
                 raise LeaseLost(f"the Lease was not renewed for {LOST_AFTER:g} s")
@@ -167,8 +167,3 @@ class Lease:
             raise
         self._renewed, self.epoch = started, epoch
         return True
-
-
-def _is_away(error: ApiError) -> bool:
-    """Whether the API server gave no answer, or none of its own."""
-    return error.status in (0, 429) or error.status >= 500

@@ -154,6 +154,11 @@ class ApiError(ShoalException):
         self.status, self.reason, self.message = status, reason, message
         self.details: dict[str, Any] = details or {}
 
+    @property
+    def may_heal(self) -> bool:
+        """Whether the API server gave no answer, or none of its own: waiting may help."""
+        return self.status in (0, 429) or self.status >= 500
+
     def __str__(self) -> str:
         return f"{self.message} ({self.status} {self.reason})" if self.status else self.message
 

@@ -171,12 +171,11 @@ class LocalRun:
         view = self._workers.dispatcher.job(self._id)
         if view is None:
             return
-        suspended = self._workers.dispatcher.jobs()[self._id].work.suspended
         about = {
             "id": self._id,
             "kind": self.kind,
             "pid": os.getpid(),
-            "status": self._status(view, suspended),
+            "status": self._status(view),
         }
         if self._storage.exists(f"runs/{self.name}.json"):
             self._storage.put(f"runs/{self.name}.json", json.dumps(about).encode())
@@ -186,12 +185,12 @@ class LocalRun:
         if view.terminal is not None:
             self._workers.dispatcher.detach(self._id)
 
-    def _status(self, view: JobView, suspended: bool) -> dict[str, Any]:
+    def _status(self, view: JobView) -> dict[str, Any]:
         end = view.terminal
         if end is not None:
             phase = _PHASES[end.outcome]
         else:
-            phase = "Suspended" if suspended else "Running" if view.claimed else "Pending"
+            phase = "Suspended" if view.suspended else "Running" if view.claimed else "Pending"
         status: dict[str, Any] = {
             "phase": phase,
             "id": self._id,

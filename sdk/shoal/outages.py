@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shoal.errors import ApiError, ApiUnreachable, StorageUnavailable
+from shoal.errors import ApiError, StorageUnavailable
 from shoal.following import API_SECONDS
 
 T = TypeVar("T")
@@ -48,7 +48,9 @@ class Outage:
             try:
                 found = await read()
             except (StorageUnavailable, ApiError) as error:
-                if not _may_heal(error) or not self._may_wait(error, start):
+                # the key to the bucket is asked of the API server
+                heals = not isinstance(error, ApiError) or error.may_heal
+                if not heals or not self._may_wait(error, start):
                     raise
             else:
                 self._since = None
@@ -80,13 +82,6 @@ def insist(write: Callable[[], T], *, seconds: float = UPLOAD_SECONDS) -> T:
                 raise
         time.sleep(pause)
         attempt += 1
-
-
-def _may_heal(error: Exception) -> bool:
-    """Tell whether waiting may help (the key to the bucket is asked of the API server)."""
-    if isinstance(error, ApiError):
-        return isinstance(error, ApiUnreachable) or error.status >= 500 or error.status == 429
-    return True
 
 
 def _pause(attempt: int) -> float:

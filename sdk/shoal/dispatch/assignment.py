@@ -145,8 +145,7 @@ class Assignment:
         kept for it rather than given to another, which would have to begin with the job.
         """
         if not self.claimable(pool) or not self._has_room(worker, pool):
-            if not self.claims.of(worker):
-                self._members.pop(worker, None)
+            self.leaves(worker)
             return None
         now, size = self._now(), self._sizes[pool]
         most = self._tasks.claim_size(max(1, min(self.parallelism, self._spec.total)), now)
@@ -318,7 +317,7 @@ class Assignment:
         self._on_work()
 
     def leaves(self, worker: str) -> None:
-        """Note that a worker has got tasks of another job: without claims it is no member."""
+        """Note that a worker gets no tasks here now: without claims it is no member."""
         if not self.claims.of(worker):
             self._members.pop(worker, None)
 

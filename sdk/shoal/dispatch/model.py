@@ -168,4 +168,5 @@ class JobView:
     wanted_workers: int = 0
     problem: tuple[str, str] | None = None
     claimed: int = 0
+    suspended: bool = False
     sizes: tuple[int, ...] = ()

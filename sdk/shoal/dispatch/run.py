@@ -411,6 +411,7 @@ class Run:
             wanted_workers=self.work.wanted_workers(),
             problem=self.problem,
             claimed=sum(len(claim.left) for claim in self.work.claims.values()),
+            suspended=self.work.suspended,
             sizes=self.work.larger_sizes(),
         )
 

@@ -76,7 +76,7 @@ async def watch(
         except ApiError as error:
             if error.status == 410 or (error.status == 504 and "resource version" in str(error)):
                 version = None
-            elif error.status in (0, 429) or error.status >= 500:
+            elif error.may_heal:
                 if isinstance(error.__cause__, TimeoutError):
                     version = None  # silence: perhaps of a server that has gone back in time
                 if give_up_seconds is not None and time.monotonic() - since > give_up_seconds:
