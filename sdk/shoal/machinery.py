@@ -2,7 +2,8 @@
 
 `shoal.api` turns a user's arguments into a `Call`. A `Machinery` (the cluster's in
 `shoal.cluster_runs`, `Local`'s in `shoal.local`) submits it and gives a `Run`, whose `events` are
-what became of it, in the order of the ledger and from its first entry, whoever asks and whenever:
+what became of it, in the order of the ledger, from its first entry or behind a cursor, whoever asks
+and whenever:
 
     Accepted(entry)    results that are durable, as the ledger has them (verified, not unpickled)
     Printed(outputs)   what tasks wrote to stdout and stderr
