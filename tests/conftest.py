@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-ON_CLUSTER = ("tests/cluster", "tests/docs/", "tests/faults/test_on_cluster.py")
+ON_CLUSTER = ("tests/cluster", "tests/docs/", "tests/faults/test_on_")
 """What looks at the cluster, hurts it, or makes others: one after the other, in one process."""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it

@@ -24,7 +24,6 @@ from .jobtelling import JobTeller, Tell
 from .observe import seconds
 from .plan import (
     AttachJob,
-    DetachJob,
     EnsureDeployment,
     FinishJob,
     GiveUp,
@@ -122,7 +121,7 @@ class JobKeeper:
     # acting
 
     async def _act(self, job: CustomResource, run: Run, resolution: Resolution) -> float:
-        problem = self._sight.problem(job, run, resolution)
+        problem = self._sight.note_problem(job, run, resolution)
         view = self._sight.view(job, run)
         if view is not None:
             self._fenced(job, run, view)
@@ -164,8 +163,6 @@ class JobKeeper:
                     dispatcher.give_up(job.uid, size, message)
                 case FinishJob(reason, message):
                     self._finish(run, job, reason, message)
-                case DetachJob():
-                    self._detach(job.uid, run)
         if run.finishing is not None and run.outcome is None and run.attached:
             wake = earliest(wake, self._hurry(run, view))
         if not state.ended and (problem is None or job.suspended):

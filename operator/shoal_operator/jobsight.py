@@ -53,8 +53,11 @@ class JobSight:
             run.resolved_for = mark(known)
         return known
 
-    def problem(self, job: CustomResource, run: Run, resolution: Resolution) -> Problem | None:
-        """What stands in the job's way: its spec, its id, or what its bucket said."""
+    def note_problem(self, job: CustomResource, run: Run, resolution: Resolution) -> Problem | None:
+        """What stands in the job's way: its spec, its id, or what its bucket said.
+
+        Notes it in `run`, and since when it has been so.
+        """
         problem = resolution.problem or self._rivalry(job, resolution) or run.refusal
         if problem is not None and (run.problem is None or run.problem.reason != problem.reason):
             run.problem_since = time.time()

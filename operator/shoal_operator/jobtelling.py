@@ -45,7 +45,7 @@ class JobTeller:
             resolution=resolution,
             view=view,
             outcome=outcome_of(view) or run.outcome,
-            problem=self._sight.problem(known, run, resolution) or _problem_of(view),
+            problem=self._sight.note_problem(known, run, resolution) or _problem_of(view),
             crews=crews,
             working=bool(connected(crews) if resolution.direct else view and view.claimed),
             accepted=run.accepted,

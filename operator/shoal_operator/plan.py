@@ -74,11 +74,6 @@ class FinishJob:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class DetachJob:
-    """Let the dispatcher forget the job."""
-
-
 # what a pool's plan may ask for
 
 
@@ -104,9 +99,7 @@ class Retire:
 
 
 Action = TypeVar("Action")
-JobAction = (
-    EnsureDeployment | AttachJob | SetParallelism | SetSuspended | GiveUp | FinishJob | DetachJob
-)
+JobAction = EnsureDeployment | AttachJob | SetParallelism | SetSuspended | GiveUp | FinishJob
 PoolAction = CreatePods | DeletePod | Retire
 
 
@@ -149,10 +142,10 @@ def earliest(*times: float) -> float:
 
 
 def plan_job(state: JobState) -> Plan[JobAction]:
-    """Plan the next step of a job that has not finished, or the last one of a job that has."""
+    """Plan the next step of a job; there is none for one that has finished."""
     job, resolution, now = state.job, state.resolution, state.now
     if job.finished or job.deleting or state.ended:
-        return Plan((DetachJob(),)) if state.attached and not state.ended else Plan()
+        return Plan()
     if job.spec.get("cancel"):
         return Plan((FinishJob(Reason.CANCELLED, "cancelled by spec.cancel"),))
     if job.suspended:

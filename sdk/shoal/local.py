@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import secrets
 import shutil
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shoal import packing
 from shoal.dispatch import CodeRef, Inputs, JobSpec, JobView
-from shoal.errors import ConfigurationError, JobDeleted, JobNotFound, ObjectNotFound
+from shoal.errors import (
+    ConfigurationError,
+    JobDeleted,
+    JobNotFound,
+    ObjectNotFound,
+    StorageError,
+)
 from shoal.ledger import Terminal
 from shoal.ledger_reader import LedgerReader
 from shoal.local_workers import MOST_WORKERS, LocalWorkers, engine
@@ -38,6 +44,8 @@ LOOK_SECONDS = 0.1
 KEEP_SECONDS = 86400.0
 #: The prefix of all keys: in place of cluster and namespace.
 PREFIX = "local/default"
+
+_log = logging.getLogger("shoal")
 
 _PHASES = {"complete": "Complete", "failed": "Failed", "cancelled": "Cancelled"}
 
@@ -67,7 +75,8 @@ class LocalRunner:
             )
         packed = _pack(call)
         workers = await asyncio.to_thread(engine, self._folder, self._python)
-        await asyncio.to_thread(_expire, workers.storage)
+        if workers.is_sweep_due():
+            await asyncio.to_thread(_expire, workers.storage)
         job = secrets.token_hex(12)
         name = call.name or f"run-{job[:8]}"
         prefix = f"{PREFIX}/jobs/{job}"
@@ -183,7 +192,7 @@ class LocalRun:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)
         if view.terminal is not None:
-            self._workers.dispatcher.detach(self._id)
+            self._workers.forget(self._id)
 
     def _status(self, view: JobView) -> dict[str, Any]:
         end = view.terminal
@@ -307,7 +316,7 @@ class LocalRun:
         await asyncio.to_thread(_remove, self._storage, self.name, self._id)
 
     async def _forget(self, workers: LocalWorkers) -> None:
-        workers.dispatcher.detach(self._id)
+        workers.forget(self._id)
 
 
 def _pack(call: Call) -> packing.PackedInputs:
@@ -358,10 +367,14 @@ def _expire(storage: FileStorage) -> None:
         if info.age_seconds <= KEEP_SECONDS:
             continue
         name = info.key.removeprefix("runs/").removesuffix(".json")
-        with suppress(ObjectNotFound):  # another process does the same
+        try:
             about = _read_run(storage, name)
             if "end" in about["status"] or not _is_alive(about["pid"]):
                 _remove(storage, name, about["id"])
+        except ObjectNotFound:
+            continue  # another process does the same
+        except (StorageError, OSError, ValueError, KeyError, TypeError) as error:
+            _log.warning("%s in %s can't be read, and stays: %r", info.key, storage.root, error)
 
 
 def _is_alive(pid: int) -> bool:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ T = TypeVar("T")
 IDLE_SECONDS = 300.0
 #: A worker whose process that started it is gone ends after this long, in seconds.
 ORPHAN_SECONDS = 10.0
+#: How often runs that ended long ago are looked for, in seconds.
+SWEEP_SECONDS = 3600.0
 #: The most workers at a time; parallelism beyond it waits.
 MOST_WORKERS = max(4, os.cpu_count() or 1)
 
@@ -105,6 +108,7 @@ class LocalWorkers:
         self._watchers: dict[str, Callable[[], None]] = {}
         self._told: set[str] = set()
         self._stopping = False
+        self._sweep_at = 0.0
         self._scratch = tempfile.mkdtemp(prefix="shoal-local-")
         archive, _ = bundle.build()
         self._archive = os.path.join(self._scratch, "worker.zip")
@@ -136,15 +140,38 @@ class LocalWorkers:
         loop_thread.stop()
         self.stop()
 
+    def is_sweep_due(self) -> bool:
+        """Whether nobody has asked this for a while."""
+        now = time.monotonic()
+        due = now >= self._sweep_at
+        if due:
+            self._sweep_at = now + SWEEP_SECONDS
+        return due
+
     # on the dispatcher's loop
 
     def watch(self, job: str, changed: Callable[[], None]) -> None:
         """Call `changed` whenever something changed about a job."""
         self._watchers[job] = changed
 
+    def forget(self, job: str) -> None:
+        """Let go of a job that is over."""
+        self.dispatcher.detach(job)
+        self._watchers.pop(job, None)
+        self._drop_if_over(_own_pool(job))
+
+    def _drop_if_over(self, pool: str) -> None:
+        """Forget a pool of one job, once that and its workers are gone."""
+        serves = any(run.work.serves(pool) for run in self.dispatcher.jobs().values())
+        is_own = pool in self._pools and self._pools[pool].own
+        if is_own and not serves and not self._starting.get(pool):
+            self.dispatcher.forget_pool(pool)
+            del self._pools[pool]
+            self._starting.pop(pool, None)
+
     def pool_for(self, environment: Mapping[str, str], own: str | None) -> str:
         """Return the pool for jobs with this environment, or (`own`) for one job alone."""
-        pool = f"job:{own}" if own else f"shared:{sorted(environment.items())}"
+        pool = _own_pool(own) if own else f"shared:{sorted(environment.items())}"
         if pool not in self._pools:
             self._pools[pool] = _Pool(dict(environment), own is not None)
             idle = 0.0 if own else IDLE_SECONDS
@@ -265,6 +292,11 @@ class LocalWorkers:
             shutil.rmtree(scratch, ignore_errors=True)
         self.dispatcher.worker_gone(uid, f"its process ended with exit code {code}", unknown=True)
         self._staff(pool)
+        self._drop_if_over(pool)
+
+
+def _own_pool(job: str) -> str:
+    return f"job:{job}"
 
 
 _engines: dict[tuple[Path, str], LocalWorkers] = {}

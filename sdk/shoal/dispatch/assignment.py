@@ -233,9 +233,12 @@ class Assignment:
                 and not asked
             ):
                 most, found = left, other
-        for claim in self.claims.of(found or ""):
-            claim.asked = now
         return found
+
+    def asked(self, worker: str) -> None:
+        """Note that a worker was asked to give back what it has not begun."""
+        for claim in self.claims.of(worker):
+            claim.asked = self._now()
 
     def _is_stuck(self, held: list[Claim]) -> bool:
         """Whether nothing came of a worker's claims for a while: it is at one long task."""

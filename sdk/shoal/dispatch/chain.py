@@ -23,6 +23,8 @@ from shoal.worker.records import Record
 ENTRY_SIZE = 8 << 20
 #: Waits between attempts while the bucket fails, in seconds; the last one repeats.
 BACKOFFS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+#: So many attempts must have failed before the bucket is called away: it may only have blinked.
+TOLD = 4
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +48,8 @@ class _Batch:
 class LedgerWriter:
     """The one writer of a job's ledger.
 
-    `on_durable` is called after each entry with the entry; `closing` may add the terminal record at
-    the last moment, so that the last results and the end of the job are one PUT.
+    `on_durable` is called after each entry with the entry, `on_trouble` with what keeps it from
+    being written, and with None when it was written after all.
     """
 
     def __init__(
@@ -75,7 +77,6 @@ class LedgerWriter:
         self._unrolled: list[bytes] = []
         self._last_roll_up = -1
         self._last = float("-inf")
-        self.fenced = False
         self.closed = False
 
     def resume(self, length: int, digest: str) -> None:
@@ -119,6 +120,7 @@ class LedgerWriter:
         """Stop writing; what was not durable is not acknowledged, and so not lost."""
         if self._task is not None:
             self._task.cancel()
+        self._fail(Fenced(f"{self._spec.name}: the dispatcher stopped"))
 
     def _open(self) -> _Batch:
         if self._batch is None:
@@ -144,11 +146,7 @@ class LedgerWriter:
                 self._last = loop.time()
                 await self._write(batch)
                 self._in_flight = None
-        except asyncio.CancelledError:
-            self._fail(Fenced(f"{self._spec.name}: the dispatcher stopped"))
-            raise
         except Fenced as error:
-            self.fenced = True
             self._fail(error)
             self._on_trouble(error)
 
@@ -212,7 +210,7 @@ class LedgerWriter:
             try:
                 if await self._store.create(key, raw) or await self._store.get(key) == raw:
                     _log.debug("%s: %s is durable", self._spec.name, key)
-                    if attempt:
+                    if attempt >= TOLD:
                         self._on_trouble(None)
                     return
                 raise Fenced(f"{self._spec.name}: {key} was written by somebody else")
@@ -220,6 +218,7 @@ class LedgerWriter:
                 raise
             except Exception as error:  # whatever it is: what was accepted is not let go
                 _log.warning("%s: writing %s failed, trying again: %r", self._spec.name, key, error)
-                self._on_trouble(error)
-                await asyncio.sleep(BACKOFFS[min(attempt, len(BACKOFFS) - 1)])
                 attempt += 1
+                if attempt >= TOLD:
+                    self._on_trouble(error)
+                await asyncio.sleep(BACKOFFS[min(attempt, len(BACKOFFS)) - 1])

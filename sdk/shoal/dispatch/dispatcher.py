@@ -14,8 +14,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 from shoal.dispatch import idleness
 from shoal.dispatch.claims import Claim
@@ -25,6 +25,7 @@ from shoal.dispatch.model import (
     JobSpec,
     JobStore,
     JobView,
+    NotAttachedYet,
     PoolSettings,
     PoolView,
     WorkerIdentity,
@@ -51,6 +52,8 @@ TAIL_SECONDS = 0.25
 ENTRIES_PER_SECOND = 200.0
 
 _log = logging.getLogger(__name__)
+
+Untold = Literal["gone", "later"]
 
 
 class Dispatcher:
@@ -79,6 +82,7 @@ class Dispatcher:
         self._sessions: dict[str, Session] = {}
         self._pools: dict[str, PoolSettings] = {}
         self._departed: dict[str, float] = {}
+        self._reported: dict[str, object] = {}
         self._ticker: asyncio.Task[None] | None = None
 
     # what the owner says
@@ -161,7 +165,7 @@ class Dispatcher:
     def _enter(self, run: Run) -> None:
         self._runs[run.spec.id] = run
         for session in self._sessions.values():
-            for claim in session.claims_of_strangers.pop(run.spec.id, ()):
+            for claim in session.awaited_claims.pop(run.spec.id, ()):
                 self._adopt(run, session, claim)
         if run.terminal is None and run.all_over:
             run.end(Terminal("complete", "", ""))
@@ -325,7 +329,7 @@ class Dispatcher:
         if session.is_waiting:  # its connection was lost: nobody hears the older poll
             session.answer({"claims": []})
         gone, missed = self._reconcile(session, message.get("held", ()))
-        gone += [job for job in session.knows if job not in gone and self._is_over(job)]
+        gone += [job for job in session.knows if job not in gone and self._is_to_drop(job)]
         if gone or missed:
             return {"claims": [], "gone": gone}
         session.waiting = waiting = asyncio.get_running_loop().create_future()
@@ -353,25 +357,29 @@ class Dispatcher:
         """
         session = self._session(worker)
         _log.debug("%s reports %d groups", worker.pod, len(groups))
-        gone: list[str] = []
-        later: list[str] = []
-        if message.get("number") != session.reported:  # else its output is here
+        told: dict[Untold, list[str]] = {"gone": [], "later": []}
+        if message.get("number") != self._reported.get(worker.pod_uid, ""):  # else it is here
             output = message.get("output", {})
-            later += filter(self._is_awaited, output)
-            if not later:
-                session.reported = message.get("number")
+            told["later"] += [job for job in output if self._look(worker, job) == "later"]
+            if not told["later"]:
+                self._reported[worker.pod_uid] = message.get("number")
                 self._take_output(worker, output)  # before the outcomes: the last one ends a job
         waits: list[asyncio.Future[None]] = []
         for job, claim_id, outcomes, seconds in groups:
-            run = self._run_for(worker, job)
-            if run is None:
-                (later if self._is_awaited(job) else gone).append(job)
+            run = self._look(worker, job)
+            if not isinstance(run, Run):
+                told[run].append(job)
             elif self._is_unheard(session) and run.is_unknown_failure(claim_id, outcomes):
-                later.append(job)  # its poll is to say first that it holds the claim
+                told["later"].append(job)  # its poll is to say first that it holds the claim
             else:
                 waits += run.report(worker, claim_id, outcomes, seconds=seconds)
-        if message.get("fatal"):
-            waits += self._take_fatal(worker, **message["fatal"])
+        if (fatal := message.get("fatal")) is not None:
+            run = self._look(worker, fatal.job)
+            if isinstance(run, Run):
+                self.finish(run.spec.id, Terminal("failed", *fatal[1:]))
+                waits.append(asyncio.ensure_future(run.settled()))
+            elif run == "later":
+                told["later"].append(fatal.job)
         self._offer(session)
         durable = asyncio.gather(*map(asyncio.shield, waits))
         await durable
@@ -379,46 +387,50 @@ class Dispatcher:
         if groups:
             session.idle_since = self._now()
         self._pump(worker.pool)
-        return {"gone": gone, "later": later}
+        return dict(told)
 
     def _take_output(self, worker: WorkerIdentity, output: Mapping[str, list[Output]]) -> None:
         for job, parts in output.items():
-            if (run := self._run_for(worker, job)) is not None:
+            if isinstance(run := self._look(worker, job), Run):
                 run.output(parts)
 
-    def _take_fatal(
-        self,
-        worker: WorkerIdentity,
-        job: str,
-        reason: str,
-        message: str,
-        error: Sequence[str] | None = None,
-    ) -> list[asyncio.Future[None]]:
-        run = self._run_for(worker, job)
-        if run is None:
-            return []
-        told = (error[0], error[1], error[2]) if error else None
-        self.finish(job, Terminal("failed", reason, message, told))
-        return [asyncio.ensure_future(run.settled())]
-
     def url_for_result(self, worker: WorkerIdentity, job: str) -> tuple[str, str] | None:
-        """Return key and URL that a worker may upload one large result to; None for no such job."""
-        run = self._run_for(worker, job)
+        """Return key and URL that a worker may upload one large result to; None for no such job.
+
+        Raises:
+            NotAttachedYet: the job may come.
+        """
+        run = self._found(worker, job)
         if run is None:
             return None
         key = f"{run.spec.prefix}/results/{worker.pod_uid}/{secrets.token_hex(12)}"
         return key, run.store.url_to_put(key)
 
     def describe(self, worker: WorkerIdentity, job: str) -> dict[str, Any] | None:
-        """Return what a worker must know to begin with a job, its URLs fresh."""
-        run = self._run_for(worker, job)
+        """Return what a worker must know to begin with a job, its URLs fresh.
+
+        Raises:
+            NotAttachedYet: the job may come.
+        """
+        run = self._found(worker, job)
         return describe(run.spec, run.store) if run is not None else None
 
-    def _run_for(self, worker: WorkerIdentity, job: str) -> Run | None:
-        """Return a job that has not ended and that the worker is there for, or None."""
+    def _found(self, worker: WorkerIdentity, job: str) -> Run | None:
+        run = self._look(worker, job)
+        if run == "later":
+            raise NotAttachedYet(f"job {job} is not attached yet")
+        return run if isinstance(run, Run) else None
+
+    def _look(self, worker: WorkerIdentity, job: str) -> Run | Untold:
+        """Return a job that the worker is there for, or what it is to be told of it.
+
+        "later": it is not attached yet; "gone": it has ended, never was, or is not the worker's.
+        """
+        if self._is_awaited(job):
+            return "later"
         run = self._runs.get(job)
         there = run is not None and run.terminal is None and run.work.serves(worker.pool)
-        return run if there else None
+        return run if run is not None and there else "gone"
 
     # the inner workings
 
@@ -461,14 +473,14 @@ class Dispatcher:
         gone: list[str] = []
         named: set[str] = set()
         session.told = True
-        session.claims_of_strangers.clear()
+        session.awaited_claims.clear()
         for claim in held:
             job = claim["job"]
             named.add(claim["id"])
             run = self._runs.get(job)
             if self._is_awaited(job):
-                session.claims_of_strangers.setdefault(job, []).append(dict(claim))
-            elif run is None or self._is_over(job) or not run.work.serves(session.identity.pool):
+                session.awaited_claims.setdefault(job, []).append(dict(claim))
+            elif run is None or self._is_to_drop(job) or not run.work.serves(session.identity.pool):
                 gone.append(job)
             elif (known := run.work.claims.get(claim["id"])) is not None:
                 known.missed = 0
@@ -484,7 +496,7 @@ class Dispatcher:
             run.work.heard_from(uid)
         return sorted(set(gone)), missed
 
-    def _is_over(self, job: str) -> bool:
+    def _is_to_drop(self, job: str) -> bool:
         """Whether workers are to drop the job, be it only for now."""
         run = self._runs.get(job)
         if run is None:
@@ -504,6 +516,8 @@ class Dispatcher:
         if own:  # in jobs of which it has nothing it keeps no place
             for run in self._runs.values():
                 run.work.leaves(uid)
+        if session.awaited_claims and not own:
+            return  # it is at work for a job that is still to be attached
         if session.leaving:
             if not own:
                 session.answer({"claims": [], "exit": True})
@@ -531,9 +545,10 @@ class Dispatcher:
     def _helps(self, session: Session, run: Run) -> bool:
         """Have an idle worker copy a task, or the busiest give back what it has not begun."""
         uid, pool = session.identity.pod_uid, session.identity.pool
-        if (other := self._sessions.get(run.work.stalled(uid, pool) or "")) is not None:
-            if other.is_waiting:
-                other.answer({"claims": [], "revoke": [run.spec.id]})
+        other = self._sessions.get(run.work.stalled(uid, pool) or "")
+        if other is not None and other.is_waiting:
+            run.work.asked(other.identity.pod_uid)
+            other.answer({"claims": [], "revoke": [run.spec.id]})
             return True
         if (twin := run.work.copy(self._claim_id(), uid, pool)) is not None:
             self._hand_out(session, run, twin)
@@ -572,7 +587,8 @@ class Dispatcher:
                 self._offer(session)
 
     def _busy(self) -> set[str]:
-        return {uid for run in self._runs.values() for uid in run.work.claims.workers()}
+        busy = {uid for run in self._runs.values() for uid in run.work.claims.workers()}
+        return busy | {uid for uid, one in self._sessions.items() if one.awaited_claims}
 
     def _interval(self) -> float:
         active = sum(not run.terminal for run in self._runs.values())
@@ -592,6 +608,7 @@ class Dispatcher:
         now, busy = self._now(), self._busy()
         for pod in [pod for pod, at in self._departed.items() if now - at > DEPARTED_SECONDS]:
             del self._departed[pod]
+            self._reported.pop(pod, None)
         for session in list(self._sessions.values()):
             if session.identity.pod_uid in busy:
                 session.idle_since = now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from shoal.ledger import Terminal
 from shoal.worker.records import Record
@@ -109,6 +109,19 @@ class JobStore(Protocol):
     def url_to_put(self, key: str) -> str:
         """Return a URL that a worker may write the object with, without any credential."""
         ...
+
+
+class Fatal(NamedTuple):
+    """A worker's word that a job can run nowhere; `error` is (type, message, traceback)."""
+
+    job: str
+    reason: str
+    message: str
+    error: tuple[str, str, str] | None = None
+
+
+class NotAttachedYet(Exception):
+    """A job is known, but not attached yet: the worker is to ask again."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from shoal.dispatch.chain import BACKOFFS
+from shoal.dispatch.chain import BACKOFFS, TOLD
 from shoal.dispatch.model import JobSpec, JobStore
 from shoal.errors import StorageError, StorageUnavailable
 from shoal.worker import records
 from shoal.worker.records import Record
 
-#: How often a bucket may refuse it; the ledger has the results all the same.
-REFUSALS = 4
+#: For so long, in seconds, a bucket may refuse it; the ledger has the results all the same.
+REFUSED_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 class ResultsFile:
@@ -33,24 +36,24 @@ class ResultsFile:
         self._lines[record.task] = json.dumps(line) + "\n"
 
     async def write(self, store: JobStore, on_trouble: Callable[[Exception | None], None]) -> None:
-        """Write the file; wait for a bucket that is away, give up where it refuses."""
+        """Write the file; wait for a bucket that is away, give up on one that goes on refusing."""
         data = "".join(line for _, line in sorted(self._lines.items())).encode()
-        failures = refusals = 0
-        while refusals < REFUSALS and not self.written:
+        failures, refused = 0, 0.0
+        while not self.written and refused < REFUSED_SECONDS:
+            pause = BACKOFFS[min(failures, len(BACKOFFS) - 1)]
             try:
                 await store.put(self.key, data)
                 self.written = True
             except (StorageError, OSError) as error:
-                refusals += not isinstance(error, StorageUnavailable | OSError)
-                on_trouble(error)
-                await asyncio.sleep(BACKOFFS[min(failures, len(BACKOFFS) - 1)])
                 failures += 1
-        if failures:
+                if not isinstance(error, StorageUnavailable | OSError):
+                    refused += pause
+                if failures >= TOLD:
+                    on_trouble(error)
+                _log.warning("%s could not be written: %r", self.key, error)
+                await asyncio.sleep(pause)
+        if failures >= TOLD:
             on_trouble(None)
-
-    async def find(self, store: JobStore) -> None:
-        """Look whether a dispatcher before this one has written it."""
-        self.written = await store.get(self.key) is not None
 
 
 def _value(record: Record) -> Any:

@@ -24,7 +24,7 @@ from aiohttp import web
 from shoal.dispatch.chain import Fenced
 from shoal.dispatch.dispatcher import Dispatcher
 from shoal.dispatch.logbook import Output
-from shoal.dispatch.model import Unauthorized, WorkerIdentity
+from shoal.dispatch.model import Fatal, NotAttachedYet, Unauthorized, WorkerIdentity
 from shoal.worker import PROTOCOL, frames
 from shoal.worker.records import decode
 
@@ -77,7 +77,7 @@ class _Routes:
             except (ValueError, KeyError, TypeError) as error:
                 _log.exception("%s sent what cannot be read", worker.pod)
                 return web.json_response({"error": repr(error)}, status=400)
-            except Fenced as error:
+            except (Fenced, NotAttachedYet) as error:
                 return web.json_response({"error": str(error)}, status=503)
 
         return handle
@@ -96,7 +96,7 @@ class _Routes:
         for (job, index, attempt), text in zip(header.get("output", ()), texts, strict=True):
             output.setdefault(job, []).append(Output(index, attempt, worker.pod, bytes(text)))
         message = {
-            "fatal": header.get("fatal"),
+            "fatal": _fatal(header.get("fatal")),
             "output": output,
             "number": header.get("number"),
         }
@@ -108,6 +108,15 @@ class _Routes:
     async def upload(self, worker: WorkerIdentity, body: bytes) -> dict[str, Any]:
         granted = self._dispatcher.url_for_result(worker, json.loads(body)["job"])
         return {"key": granted[0], "url": granted[1]} if granted else {"gone": True}
+
+
+def _fatal(told: Mapping[str, Any] | None) -> Fatal | None:
+    if not told:
+        return None
+    error = told.get("error")
+    kind, text, trace = map(str, error) if error else ("", "", "")
+    about = (kind, text, trace) if error else None
+    return Fatal(str(told["job"]), str(told["reason"]), str(told["message"]), about)
 
 
 def _seconds(group: Mapping[str, Any]) -> float:

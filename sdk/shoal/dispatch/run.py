@@ -1,5 +1,8 @@
 """One job while it runs: from the claim of a task to its durable outcome.
 
+Its end has four steps: nothing more is claimed (`over`), the last record is added (`chain.closed`),
+it is durable (`terminal`), and the owner detaches the job.
+
 Joins the bookkeeping of `tasks`, the claims, the ledger's writer and the log. It knows no worker
 sessions and no HTTP; `dispatcher` asks it for claims and gives it what workers report.
 """
@@ -110,8 +113,8 @@ class Run:
             n += 1
         self.chain.resume(n, previous)
         self._tasks.recovered()
-        if self.file is not None and self.terminal is not None:
-            await self.file.find(self.store)
+        if self.file is not None and self.terminal is not None and self.all_over:
+            await self.file.write(self.store, self._trouble)  # nobody was told of it yet
 
     async def _fetch(self, key: str) -> bytes:
         raw = await self.store.get(key)
@@ -353,14 +356,17 @@ class Run:
         return Terminal("failed", reason, f"{failed} of {self.spec.total} tasks failed")
 
     async def _end(self, terminal: Terminal) -> None:
-        if terminal.outcome == "complete":
-            if (before := self.chain.barrier()) is not None:
+        try:
+            if terminal.outcome == "complete" and (before := self.chain.barrier()) is not None:
                 await before
             await self.log.flush()
-            if self.file is not None:
+            if terminal.outcome == "complete" and self.file is not None:
                 await self.file.write(self.store, self._trouble)
-        else:
-            await self.log.flush()
+        except Fenced:
+            raise
+        except Exception:
+            # whatever it is: a job must have an end
+            _log.exception("%s: what belongs to its end could not be written", self.spec.name)
         self.chain.close(self._outcome(terminal))
 
     # what became durable

@@ -20,8 +20,7 @@ class Session:
         knows: ids of the jobs whose description it has.
         leaving: it is to exit once it holds nothing.
         told: whether it has told this dispatcher what it holds (only a poll does).
-        reported: the number of its last report whose output was taken.
-        claims_of_strangers: what it holds of jobs that are not attached yet, by job.
+        awaited_claims: what it holds of jobs that are not attached yet, by job.
     """
 
     identity: WorkerIdentity
@@ -31,8 +30,7 @@ class Session:
     knows: set[str] = field(default_factory=set)
     leaving: bool = False
     told: bool = False
-    reported: object = None
-    claims_of_strangers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    awaited_claims: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def is_waiting(self) -> bool:

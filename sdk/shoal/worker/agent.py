@@ -34,6 +34,8 @@ POLL_SECONDS = 20.0
 GIVE_UP_SECONDS = 300.0
 #: A worker that is refused gives up after this long, in seconds.
 REFUSED_SECONDS = 60.0
+#: A worker that may leave, but for what is not durable yet, asks again after this long, in seconds.
+LEAVE_SECONDS = 1.0
 #: Pieces of claims that lie ready for the child; more are not fetched before.
 READY = 2
 
@@ -65,6 +67,7 @@ class Agent:
         self._claims: queue.Queue[tuple[dict[str, Any], dict[str, Any] | None]] = queue.Queue()
         self._known: set[str] = set()
         self._ready: queue.Queue[Ready] = queue.Queue(READY)
+        self._next: Ready | None = None
         self._gone: list[str] = []
         self._asks_lock = threading.Lock()
         self._wake_in, self._wake_out = os.pipe()
@@ -85,7 +88,7 @@ class Agent:
         """Ask for claims and make them ready, until told to exit."""
         contact, failures = time.monotonic(), 0
         refused: float | None = None
-        while self._exit is None or self._holdings:
+        while self._stays():
             message = {
                 **self._holdings.wire(),
                 "knows": sorted(self._known),
@@ -124,6 +127,12 @@ class Agent:
                 self._claims.put((claim, about))
             if answer.get("exit"):
                 self._leave("")
+
+    def _stays(self) -> bool:
+        """Tell whether there is something to ask for; what is held may not be durable for a while."""
+        if self._exit is not None and self._holdings:
+            time.sleep(LEAVE_SECONDS)
+        return self._exit is None or bool(self._holdings)
 
     def _give_back_unbegun(self, jobs: list[str]) -> None:
         """Let the main thread find what has not begun, and wait for it: the next poll tells it."""
@@ -248,13 +257,16 @@ class Agent:
 
     def _feed(self) -> None:
         """Give the child what lies ready for its job, or begin with the next job."""
-        while self._crew.has_room():
+        while True:
             try:
-                inputs, piece = self._ready.get_nowait()
+                inputs, piece = self._next = self._next or self._ready.get_nowait()
             except queue.Empty:
                 return
             if self._holdings.may_begin(piece.claim):  # else it was given up while it lay here
+                if not self._crew.has_room(inputs.id):
+                    return
                 self._crew.feed(inputs, piece)
+            self._next = None
 
     def on_signal(self, number: int, _frame: Any) -> None:
         """Leave at once: the Pod is going. What was not acknowledged is not lost, only undone."""

@@ -225,7 +225,10 @@ class Child:
         self.kill()
 
     def death(self, out_of_memory: bool) -> Outcome | None:
-        """Return the outcome of the task that the child died in, or None if it had none."""
+        """Return the outcome of the task that the child died in, or None if it had none.
+
+        `out_of_memory`: the kernel has killed something for want of memory, perhaps the child.
+        """
         if not self.fed:
             return None
         if self._late is not None and self.fed[0] is not self._late:
@@ -236,6 +239,7 @@ class Child:
             data = json.dumps(["TaskTimeout", text, ""]).encode()
             return self._dead(fed, records.TIMED_OUT, records.ERROR, data)
         code = os.waitstatus_to_exitcode(self.status or 0)
+        out_of_memory = out_of_memory and code == -signal.SIGKILL
         state = records.OUT_OF_MEMORY if out_of_memory else records.NON_ZERO_RETURN_CODE
         if out_of_memory:
             text = "the process was killed because the Pod's memory was used up"

@@ -58,9 +58,10 @@ class Crew:
         """How many tasks are in the child's hands."""
         return len(self._child.fed) if self._child is not None else 0
 
-    def has_room(self) -> bool:
-        """Tell whether the child could take more tasks now."""
-        return not self.fed or (self._child is not None and not self._child.wants_to_write)
+    def has_room(self, job: str) -> bool:
+        """Tell whether tasks of the job could be taken now: those of another are not disturbed."""
+        child = self._child
+        return not self.fed or (child is not None and child.job == job and not child.wants_to_write)
 
     def seconds_left(self) -> float:
         """Return for how long there is nothing to do if nothing happens."""
@@ -86,6 +87,7 @@ class Crew:
         """Take the spare child for the job and put another one in stock."""
         child, waiting = self._spare, self._waiting
         self._waiting = []
+        self._kills = cgroup.oom_kills()
         try:
             child.open(self._inputs)
         except OSError as error:
@@ -188,9 +190,7 @@ class Crew:
 
     def _bury(self, child: Child) -> None:
         """Report the task that the child died in; let another child do the rest."""
-        kills = cgroup.oom_kills()
-        outcome = child.death(out_of_memory=kills > self._kills)
-        self._kills = kills
+        outcome = child.death(out_of_memory=cgroup.oom_kills() > self._kills)
         self._note.clear()
         if outcome is not None:
             self._outbox.add(child.job, [outcome])

@@ -142,14 +142,11 @@ class Outbox:
     def drop(self, job: str) -> None:
         """Forget what belongs to a job that is over, but for claims that came after that."""
         with self._changed:
-            over = [
-                one
-                for one in self._outcomes
-                if one.job == job and not self._holdings.holds(one.claim)
-            ]
-            self._outcomes = [one for one in self._outcomes if one not in over]
-            for one in over:
-                if one.path:
+            outcomes, self._outcomes = self._outcomes, []
+            for one in outcomes:
+                if one.job != job or self._holdings.holds(one.claim):
+                    self._outcomes.append(one)
+                elif one.path:
                     os.unlink(one.path)
             for key in [key for key in self._printed if key[0] == job]:
                 del self._printed[key]

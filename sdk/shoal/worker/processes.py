@@ -31,29 +31,35 @@ def kill_strangers(root: int, session: int, spared: Collection[int]) -> None:
     """
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:  # they may fork while we look, and take a moment to die
+        victims, sure = _victims(root, session, {*spared, os.getpid()})
         killed = 0
-        for pid in list(_victims(root, session, {*spared, os.getpid()})):
+        for pid in victims:
             try:
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
             except (ProcessLookupError, PermissionError):
                 continue
-        if not killed:
+        if sure and not killed:
             return
 
 
-def _victims(root: int, session: int, spared: Collection[int]) -> Iterator[int]:
+def _victims(root: int, session: int, spared: Collection[int]) -> tuple[list[int], bool]:
+    """Return who is to die, and whether that is all: nobody's parent went while we looked."""
     everything = os.getpid() == 1
     processes = list(_processes())
     parents = {process.pid: process.parent for process in processes}
+    victims, sure = [], True
     for process in processes:
         if process.pid in spared:
             continue
-        above = process.parent
-        while above not in (0, 1, root):
-            above = parents.get(above, 0)
+        above: int | None = process.parent
+        while above not in (0, 1, root, None):
+            above = parents.get(above)
         if everything or process.session == session or above == root:
-            yield process.pid
+            victims.append(process.pid)
+        elif above is None:
+            sure = False
+    return victims, sure
 
 
 def _processes() -> Iterator[_Process]:

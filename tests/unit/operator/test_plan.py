@@ -13,7 +13,6 @@ from shoal_operator.plan import (
     AttachJob,
     CreatePods,
     DeletePod,
-    DetachJob,
     EnsureDeployment,
     FinishJob,
     GiveUp,
@@ -210,12 +209,6 @@ def test_an_attached_job_needs_nothing(state: JobState) -> None:
 def test_parallelism_follows_the_spec(state: JobState) -> None:
     plan = plan_job(replace(state, attached=True, parallelism=5))
     assert plan.actions == (SetParallelism(1),)
-
-
-def test_a_finished_job_is_detached(state: JobState, job: Make) -> None:
-    finished = {"conditions": [{"type": "Finished", "status": "True"}]}
-    state = replace(state, job=job(status=finished), attached=True)
-    assert plan_job(state).actions == (DetachJob(),)
 
 
 def test_cancel_ends_it(state: JobState, job: Make) -> None:

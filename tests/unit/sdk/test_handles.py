@@ -115,8 +115,10 @@ async def test_what_never_was_and_what_is_no_more(
 
 
 async def test_what_ended_more_than_a_day_ago_goes_with_the_next_run(
-    local: shoal.Local, here: shoal.Deployment, tmp_path: Path
+    here: shoal.Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("shoal.local_workers.SWEEP_SECONDS", 0.0)
+    local = shoal.Local(tmp_path / "bucket")
     for name in ("old", "young"):
         assert await shoal.run_function(abs, local, None, here, [-1], name=name) == 1
     gate = tmp_path / "gate"
@@ -126,11 +128,12 @@ async def test_what_ended_more_than_a_day_ago_goes_with_the_next_run(
     jobs = folder / "local/default/jobs"
     before = set(jobs.iterdir())
     assert (old := jobs / json.loads((folder / "runs/old.json").read_text())["id"]) in before
-    for name in ("old", "living"):
+    (folder / "runs/no-run-of-ours.json").write_text("?")
+    for name in ("old", "living", "no-run-of-ours"):
         os.utime(folder / "runs" / f"{name}.json", (0, 0))
     assert await shoal.run_function(abs, local, None, here, [-2], name="next") == 2
     left = {path.stem for path in (folder / "runs").iterdir()}
-    assert left & {"old", "young", "living", "next"} == {"young", "living", "next"}
+    assert left == {"young", "living", "next", "no-run-of-ours"}
     assert before - set(jobs.iterdir()) == {old}
     gate.touch()
     assert await living.result() == [0]

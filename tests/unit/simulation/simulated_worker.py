@@ -11,6 +11,7 @@ from book import Book, result
 
 from shoal.dispatch import WorkerIdentity
 from shoal.dispatch.logbook import Output
+from shoal.dispatch.model import Fatal
 from shoal.worker import ranges, records
 from shoal.worker.holdings import Holdings
 from shoal.worker.records import Record
@@ -63,7 +64,7 @@ class SimulatedWorker:
         self.queue: deque[Running] = deque()
         self.outcomes: list[_Outcome] = []
         self.batch: list[_Outcome] = []
-        self.fatal: dict[str, Any] | None = None
+        self.fatal: Fatal | None = None
         self.running: Running | None = None
         self._output: dict[str, list[Any]] = {}
         self._leaving = False
@@ -264,7 +265,7 @@ class SimulatedWorker:
 
     def say_fatal(self, job: str) -> None:
         """Say that the job can run nowhere."""
-        self.fatal = {"job": job, "reason": "TaskFailed", "message": "cannot be loaded"}
+        self.fatal = Fatal(job, "TaskFailed", "cannot be loaded")
         self._to_report.set()
 
     async def _send(self) -> None:

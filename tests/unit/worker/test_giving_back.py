@@ -46,6 +46,18 @@ def until_runs(stand: Stand, folder: Path, number: int) -> None:
         assert stand.process.poll() is None
 
 
+def test_tasks_of_another_job_wait_for_the_one_that_runs(stand: Stand, tmp_path: Path) -> None:
+    first = stand.map(gated(tmp_path), [(-1, b""), (2, b"")])
+    stand.claim(first, range(2))
+    until_runs(stand, tmp_path, -1)
+    stand.claim(stand.map(gated(tmp_path), [(3, b"")]))
+    stand.until(lambda: len(stand.polls[-1]["held"]) == 2)
+    (tmp_path / "go-1").touch()
+    stand.until(lambda: len(stand.outcomes) == 3)
+    assert [one.value for one in stand.outcomes] == [-10, 20, 30]
+    assert order(tmp_path) == [-1, 2, 3]
+
+
 def test_only_what_has_begun_stays(stand: Stand, tmp_path: Path) -> None:
     job = stand.map(gated(tmp_path), [(n, b"") for n in (1, 2, -3, 4, 5, 6)])
     claim = stand.claim(job, range(6))

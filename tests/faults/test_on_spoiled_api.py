@@ -1,0 +1,55 @@
+"""An operator whose API server answers 409, 410, 429 or 500 now and then, or breaks off."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from shoal.kube import connect
+
+from .lives import Lives
+from .release import OTHERS_NAMES, Release
+from .spoiler import Spoiler
+from .stream import Stream
+
+SECONDS = 120.0
+"""So long it may take until every errand was done once."""
+DEEDS = ("409", "410", "429", "500", "503", "answer lost", "watch cut")
+LEAST = 3
+"""How often each must have happened."""
+
+
+async def test_an_operator_with_a_spoiling_api_server_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.environ.get("KUBECONFIG"), 'no cluster: run eval "$(make -s cluster-env)" first'
+    for name in OTHERS_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    async with (
+        await connect() as api,
+        Release(api, tmp_path) as release,
+        Spoiler(Path(release.environment["KUBECONFIG"]), random.Random(1)) as spoiler,
+        Lives("operator", tmp_path) as lives,
+    ):
+        environment = release.environment | {"KUBECONFIG": str(spoiler.kubeconfig)}
+        life = lives.begin(environment=environment)
+        stream, stop = Stream(release), asyncio.Event()
+        running = asyncio.create_task(stream.run(stop))
+        async with asyncio.timeout(SECONDS):
+            while not (
+                len(stream.done) == len(stream.errands)
+                and all(spoiler.spoiled[deed] >= LEAST for deed in DEEDS)
+            ):
+                assert not life.done(), lives.log.read_text()[-5000:]
+                assert stream.troubles == []
+                await asyncio.sleep(0.2)
+        stop.set()
+        await running
+        await stream.settle()
+        lives.signal()
+        assert (await life).exit_code == 0
+    assert stream.troubles == []
