@@ -129,7 +129,7 @@ class Agent:
                 self._leave("")
 
     def _stays(self) -> bool:
-        """Tell whether there is something to ask for; what is held may not be durable for a while."""
+        """Tell whether there is something to ask for; what is held may be long in being durable."""
         if self._exit is not None and self._holdings:
             time.sleep(LEAVE_SECONDS)
         return self._exit is None or bool(self._holdings)
