@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from chaos import Chaos, run
+from chaos import Chaos, is_ready, run
 from gates import Gate
 from namespaces import Place
 
@@ -39,7 +39,9 @@ async def test_output_streams_and_outlives_its_pod(
             await asyncio.sleep(0.1)
             seen += capfd.readouterr().out
     assert not waiting.done()
-    for pod in await user.pods():
+    # a kubelet may tell of a Pod later than the Pod speaks
+    running = await user.until_pods(lambda pods: all(map(is_ready, pods)))
+    for pod in running:
         words = ("logs", "-n", user.namespace, pod["metadata"]["name"])
         assert "hello from " in await run("kubectl", *words)
     assert "[task " not in await shoal.logs("loud", host, task=1)

@@ -387,7 +387,7 @@ class Dispatcher:
         if groups:
             session.idle_since = self._now()
         self._pump(worker.pool)
-        return dict(told)
+        return {"gone": told["gone"], "later": told["later"]}
 
     def _take_output(self, worker: WorkerIdentity, output: Mapping[str, list[Output]]) -> None:
         for job, parts in output.items():
