@@ -1,7 +1,7 @@
 """An API server that refuses, fails and breaks off now and then: a proxy before the real one.
 
 What it does to a request is drawn at random. A request is refused before it reaches the API server,
-or its answer is lost after it has done its work; a watch is told that its version is too old, or
+or its answer is lost after it has done its work. Every watch is told that its version is too old, or
 breaks off in the middle of its stream.
 """
 
@@ -20,13 +20,14 @@ import aiohttp
 from aiohttp import web
 
 SPOILED = 0.15
-"""Part of the requests that are spoiled."""
+"""Part of the requests that are spoiled, and of the watches whose version is too old."""
 REFUSALS = {429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
 OF_WRITES = {**REFUSALS, 409: "Conflict"}
 WATCH_SECONDS = 3.0
 """A watch that breaks off lasts so long at the most."""
 HOP_BY_HOP = frozenset({"host", "connection", "content-length", "transfer-encoding"})
-LOST = "answer lost"
+LOST, CUT, EXPIRED = "answer lost", "watch cut", "410"
+DEEDS = (*map(str, OF_WRITES), LOST, CUT, EXPIRED)
 
 
 class Spoiler:
@@ -60,13 +61,17 @@ class Spoiler:
         await self._session.close()
         await self._runner.cleanup()
 
+    def has_done_all(self, times: int) -> bool:
+        """Whether each way of spoiling has had its turn so often."""
+        return all(self.spoiled[deed] >= times for deed in DEEDS)
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         is_watch = request.query.get("watch") == "true"
-        if self._chance.random() >= SPOILED:
-            return await self._forward(request)
         if is_watch:
             return await self._spoil_watch(request)
-        return await self._spoil(request)
+        if self._chance.random() < SPOILED:
+            return await self._spoil(request)
+        return await self._forward(request)
 
     async def _spoil(self, request: web.Request) -> web.StreamResponse:
         writes = request.method in ("PUT", "PATCH")
@@ -79,11 +84,11 @@ class Spoiler:
         return _status(deed)
 
     async def _spoil_watch(self, request: web.Request) -> web.StreamResponse:
-        if self._chance.random() < 0.5:
-            self.spoiled["410"] += 1
+        if self._chance.random() < SPOILED:
+            self.spoiled[EXPIRED] += 1
             event = {"type": "ERROR", "object": _body(410, "Expired")}
             return web.Response(text=json.dumps(event) + "\n", content_type="application/json")
-        self.spoiled["watch cut"] += 1
+        self.spoiled[CUT] += 1
         assert request.transport is not None
         asyncio.get_running_loop().call_later(
             self._chance.uniform(0.1, WATCH_SECONDS), request.transport.abort
@@ -95,7 +100,8 @@ class Spoiler:
             request.method,
             f"{self._upstream}{request.path_qs}",
             headers={k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP},
-            data=await request.read(),
+            data=await request.read() or None,
+            skip_auto_headers=("Accept", "Content-Type", "User-Agent"),
             ssl=self._context,
         )
 

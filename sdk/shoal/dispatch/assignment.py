@@ -319,6 +319,10 @@ class Assignment:
         self._tasks.put_back(self.take_back(claim))
         self._on_work()
 
+    def is_member(self, worker: str) -> bool:
+        """Tell whether the worker got tasks of this job, and of no other since then."""
+        return worker in self._members
+
     def leaves(self, worker: str) -> None:
         """Note that a worker gets no tasks here now: without claims it is no member."""
         if not self.claims.of(worker):

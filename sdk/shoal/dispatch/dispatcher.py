@@ -524,7 +524,7 @@ class Dispatcher:
             return
         if any(run.work.enough(uid) for run in own):
             return
-        for run in own or self._waiting_runs(pool):
+        for run in own or self._waiting_runs(session):
             claim = run.work.claim(self._claim_id(), uid, pool)
             if claim is not None:
                 self._hand_out(session, run, claim)
@@ -563,10 +563,11 @@ class Dispatcher:
         _log.debug("%s gets claim %s of %s", session.identity.pod, claim.id, run.spec.name)
         session.answer(self._answer(session, claim))
 
-    def _waiting_runs(self, pool: str) -> list[Run]:
-        """Return the pool's jobs that have tasks to hand out, the least served first."""
+    def _waiting_runs(self, session: Session) -> list[Run]:
+        """Return the jobs that have tasks for a worker: its own first, then the least served."""
+        uid, pool = session.identity.pod_uid, session.identity.pool
         runs = [run for run in self._runs.values() if run.work.claimable(pool)]
-        return sorted(runs, key=lambda run: run.work.size)
+        return sorted(runs, key=lambda run: (not run.work.is_member(uid), run.work.size))
 
     def _answer(self, session: Session, claim: Claim) -> dict[str, Any]:
         message: dict[str, Any] = {"claims": [claim.wire()]}

@@ -473,6 +473,22 @@ async def test_two_jobs_share_a_pools_workers() -> None:
     assert claims == [job.id for job in jobs]
 
 
+async def test_a_worker_stays_with_its_job_while_that_has_tasks() -> None:
+    dispatcher, store, _ = make()
+    others = {"id": "o" * 24, "name": "mapjobs.shoal.dev/o", "prefix": "c/n/jobs/o"}
+    await dispatcher.attach(spec(60), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    await worker.poll()
+    await dispatcher.attach(spec(60, **others), store, POOL, fresh=True)
+    jobs = []
+    while worker.held:
+        jobs += [claim["job"] for claim in worker.held.values()]
+        while worker.held:  # then it holds nothing of either job
+            await worker.report()
+        await worker.poll()
+    assert jobs == sorted(jobs)
+
+
 async def test_a_worker_of_another_pool_gets_and_changes_nothing() -> None:
     dispatcher, store, _ = make()
     await dispatcher.attach(spec(1), store, "somebody else's", fresh=True)
