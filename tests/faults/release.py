@@ -188,7 +188,7 @@ class Release:
                 "extraEnv": [
                     {"name": "SHOAL_OP_SWEEP_SECONDS", "value": "3"},
                     {"name": "SHOAL_OP_BUCKET_SWEEP_SECONDS", "value": "3"},
-                    {"name": "SHOAL_OP_GRACE_SECONDS", "value": "30"},
+                    {"name": "SHOAL_OP_GRACE_SECONDS", "value": "10"},
                 ],
             },
         }

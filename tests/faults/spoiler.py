@@ -1,7 +1,7 @@
 """An API server that refuses, fails and breaks off now and then: a proxy before the real one.
 
 What it does to a request is drawn at random. A request is refused before it reaches the API server,
-or its answer is lost after it has done its work. Every watch is told that its version is too old, or
+or its answer is lost after it has done its work. Every watch is told that its version is too old or
 breaks off in the middle of its stream.
 """
 

@@ -23,8 +23,8 @@ RARE = {
     ("Dispatcher._tick", "asyncio.sleep(1.0)"),  # after a failure that nobody foresaw
     ("LedgerReader.read", "self._rest(self._after)"),  # only clients begin in the middle
     ("LedgerReader._rest", "self._get(ledger.key(self._prefix, after.length - 1))"),
-    ("Run.recover", "self.file.find(self.store)"),  # only jobs that have not ended come back here
-    ("ResultsFile.find", "store.get(self.key)"),
+    # only jobs that have not ended come back here
+    ("Run.recover", "self.file.write(self.store, self._trouble)"),
 }
 """What the scenario does not reach, or not for certain."""
 

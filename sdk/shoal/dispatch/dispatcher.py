@@ -487,6 +487,8 @@ class Dispatcher:
             elif not run.over and not claim["id"].startswith(self._epoch):
                 self._adopt(run, session, claim)
         for run in self._runs.values():
+            if run.over:  # its workers are told to drop it before its end is durable
+                continue
             for one in [one for one in run.work.claims.of(uid) if one.id not in named]:
                 one.missed += 1
                 missed = missed or one.missed < MISSES
