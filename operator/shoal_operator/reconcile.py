@@ -197,56 +197,15 @@ class Reconciler:
         if not task.cancelled() and task.exception() is not None:
             logger.error("beside the queue: %r", task.exception())
 
+    @property
+    def context(self) -> Context:
+        """What it works with."""
+        return self._context
+
     def _tell(self, resource: CustomResource, reason: Reason, message: str) -> None:
         if reason in QUIET and len(self._background) > EVENTS_WAITING:
             return
         self.spawn(self._context.recorder.post(resource, reason, message))
-
-    def metrics(self) -> dict[str, tuple[str, str, float]]:
-        """(type, help, value) by name."""
-        cache, runs = self._context.cache, self.jobs.runs
-        pods = cache.all_pods()
-        connected = sum(
-            len(self._context.dispatcher.pool(pool).connected)
-            for pool in {f"{pod.namespace}/{pod.pool}" for pod in pods}
-        )
-        return {
-            "shoal_leader": ("gauge", "Whether this operator holds the Lease.", 1),
-            "shoal_jobs_active": ("gauge", "Jobs and MapJobs that have not ended.", len(runs)),
-            "shoal_jobs_attached": (
-                "gauge",
-                "Jobs in the dispatcher.",
-                sum(run.attached for run in runs.values()),
-            ),
-            "shoal_jobs_finished_total": (
-                "counter",
-                "Jobs that ended since the start.",
-                self.jobs.finished,
-            ),
-            "shoal_workers": ("gauge", "Worker Pods that live.", sum(p.alive for p in pods)),
-            "shoal_workers_connected": ("gauge", "Workers that are connected.", connected),
-            "shoal_pods_created_total": (
-                "counter",
-                "Pods created since the start.",
-                self.pools.created,
-            ),
-            "shoal_status_patches_total": (
-                "counter",
-                "Status patches since the start.",
-                self.writer.patches,
-            ),
-            "shoal_reconciles_total": (
-                "counter",
-                "Reconciles since the start.",
-                self.queue.reconciled,
-            ),
-            "shoal_reconcile_failures_total": (
-                "counter",
-                "Reconciles that failed.",
-                self.queue.failed,
-            ),
-            "shoal_queue_depth": ("gauge", "Parents being worked on.", self.queue.depth),
-        }
 
     # who is concerned
 

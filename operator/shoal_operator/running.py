@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -33,6 +33,7 @@ from .discovery import Claims
 from .events import Recorder
 from .identity import Identity
 from .lease import Lease
+from .metrics import metrics
 from .pods import Worker
 from .reconcile import Reconciler
 from .settings import Settings
@@ -53,7 +54,7 @@ async def run(settings: Settings) -> None:
     stop_on_signals(stop)
     health = probes.Health(stale_after=STALE_FACTOR * settings.sweep_seconds)
     state: dict[str, Reconciler] = {}
-    probe_app = probes.application(health, lambda: _metrics(state.get("reconciler")))
+    probe_app = probes.application(health, lambda: metrics(state.get("reconciler")))
     async with await connect() as api, _serving(probe_app, settings.health_port):
         lease = Lease(api, settings, os.environ.get("POD_NAME") or socket.gethostname())
         if await _first(lease.take(), stop.wait()):
@@ -74,9 +75,10 @@ async def _operate(
     state: dict[str, Reconciler],
 ) -> None:
     authority = await ensure_authority(api, settings)
-    context, worker_zip = await _context(settings, api, lease, authority)
+    context, worker_zip = await _context(
+        settings, api, lease, authority, on_change=lambda uid: reconciler.job_changed(uid)
+    )
     reconciler = state["reconciler"] = Reconciler(context)
-    _ON_CHANGE.append(reconciler.job_changed)
     sweeper = Sweeper(context, reconciler, lambda missed: health.swept(missed=missed))
     reconciler.on_job_gone = sweeper.job_gone
     await _load(reconciler)
@@ -106,7 +108,6 @@ async def _operate(
                 making.cancel()
                 await context.dispatcher.stop()  # answers the polls that wait
     finally:
-        _ON_CHANGE.remove(reconciler.job_changed)
         await reconciler.close()
         await context.buckets.close()
 
@@ -116,20 +117,18 @@ async def _own_bucket(context: Context) -> None:
         await context.buckets.make_own()
 
 
-_ON_CHANGE: list[Any] = []
-
-
 async def _context(
-    settings: Settings, api: Client, lease: Lease, authority: Authority
+    settings: Settings,
+    api: Client,
+    lease: Lease,
+    authority: Authority,
+    *,
+    on_change: Callable[[str], None],
 ) -> tuple[Context, bytes]:
     cache = Cache()
 
     async def keys() -> Mapping[str, Any]:
         return await api.request("GET", "/openid/v1/jwks")
-
-    def changed(uid: str) -> None:
-        for listener in _ON_CHANGE:
-            listener(uid)
 
     worker_zip, sha256 = await asyncio.to_thread(bundle.build)
     worker = Worker(
@@ -144,7 +143,7 @@ async def _context(
         cache=cache,
         claims=Claims(api, settings),
         dispatcher=Dispatcher(
-            secret=authority.mac_key, on_change=changed, is_known=cache.may_be_unfinished
+            secret=authority.mac_key, on_change=on_change, is_known=cache.may_be_unfinished
         ),
         buckets=Buckets(api, settings),
         identity=Identity(cache, keys, audience=settings.audience, mac_key=authority.mac_key),
@@ -208,9 +207,3 @@ async def _first(*awaitables: Awaitable[Any]) -> bool:
     for task in done:
         task.result()
     return tasks[-1] in done
-
-
-def _metrics(reconciler: Reconciler | None) -> Mapping[str, tuple[str, str, float]]:
-    if reconciler is None:
-        return {"shoal_leader": ("gauge", "Whether this operator holds the Lease.", 0)}
-    return reconciler.metrics()
