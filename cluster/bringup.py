@@ -140,10 +140,15 @@ class Bringup:
         health.wait_until(well, within=PATIENCE, otherwise=complaint)
 
     def wait_for_nodes(self, wanted: list[Node]) -> None:
-        """Wait until all of `wanted` are Ready."""
+        """Wait until all of `wanted` are Ready.
+
+        A kubelet that ends, since containerd takes a while to serve it, is started again.
+        """
         names = {node.name for node in wanted}
 
         def well() -> bool:
+            for node in wanted:
+                self.start_kubelet(node)
             ready = self.api.ready_nodes()
             return all(ready.get(name) for name in names)
 

@@ -1,9 +1,7 @@
 """Gives the tasks of jobs to the workers of pools.
 
-Workers poll; a poll waits until there is something for it. Jobs of one pool share its workers, the
-least served first, each within its parallelism; a worker stays with its job while that has tasks.
-Every poll names the claims that the worker holds: one that is missing twice never arrived, and is
-taken back.
+Workers poll; a poll waits until there is something for it (`offers`). Every poll names the claims
+that the worker holds: one that is missing twice never arrived, and is taken back.
 
 One event loop, no locks: every method runs on the loop that `start` was called on.
 """
@@ -18,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from shoal.dispatch import idleness
-from shoal.dispatch.claims import Claim
 from shoal.dispatch.description import describe
 from shoal.dispatch.logbook import Output
 from shoal.dispatch.model import (
@@ -30,6 +27,7 @@ from shoal.dispatch.model import (
     PoolView,
     WorkerIdentity,
 )
+from shoal.dispatch.offers import Offers
 from shoal.dispatch.run import Cause, Run
 from shoal.dispatch.sessions import Session
 from shoal.ledger import Terminal
@@ -75,11 +73,10 @@ class Dispatcher:
         """
         self._secret, self._on_change, self._now = secret, on_change, now
         self._is_known = is_known
-        self._epoch = secrets.token_hex(4)
-        self._claims = 0
         self._runs: dict[str, Run] = {}
         self._attaching: dict[str, asyncio.Task[None]] = {}
         self._sessions: dict[str, Session] = {}
+        self._offers = Offers(self._sessions, self._runs)
         self._pools: dict[str, PoolSettings] = {}
         self._departed: dict[str, float] = {}
         self._reported: dict[str, object] = {}
@@ -143,7 +140,7 @@ class Dispatcher:
                 sized=sized,
                 interval=self._interval,
                 on_change=lambda: self._changed(run),
-                on_work=lambda: self._work(run),
+                on_work=lambda: self._offers.of(run),
                 now=self._now,
             )
             if fresh:
@@ -169,7 +166,7 @@ class Dispatcher:
                 self._adopt(run, session, claim)
         if run.terminal is None and run.all_over:
             run.end(Terminal("complete", "", ""))
-        self._work(run)
+        self._offers.of(run)
         self._on_change(run.spec.id)
 
     def detach(self, job: str) -> None:
@@ -202,7 +199,7 @@ class Dispatcher:
         run = self._runs.get(job)
         if run is not None and run.work.parallelism != parallelism:
             run.work.parallelism = parallelism
-            self._work(run)
+            self._offers.of(run)
 
     def set_suspended(self, job: str, suspended: bool) -> None:
         """Have the job's workers drop it and hand out nothing, or go on with what is not over."""
@@ -278,7 +275,7 @@ class Dispatcher:
         going = idleness.to_make_room(
             self._sessions.values(),
             self._pools,
-            self._busy(),
+            self._offers.busy(),
             count,
             besides=besides,
             namespace=namespace,
@@ -298,7 +295,7 @@ class Dispatcher:
     def pool(self, pool: str) -> PoolView:
         """Return what is known of a pool now."""
         sessions = [one for one in self._sessions.values() if one.identity.pool == pool]
-        busy = self._busy()
+        busy = self._offers.busy()
         wanted = [
             run.work.wanted_workers(pool) for run in self._runs.values() if run.work.serves(pool)
         ]
@@ -333,7 +330,7 @@ class Dispatcher:
         if gone or missed:
             return {"claims": [], "gone": gone}
         session.waiting = waiting = asyncio.get_running_loop().create_future()
-        self._offer(session)
+        self._offers.to(session)
         try:
             async with asyncio.timeout(min(float(message.get("wait", POLL_SECONDS)), POLL_SECONDS)):
                 answer: dict[str, Any] = await waiting
@@ -380,13 +377,13 @@ class Dispatcher:
                 waits.append(asyncio.ensure_future(run.settled()))
             elif run == "later":
                 told["later"].append(fatal.job)
-        self._offer(session)
+        self._offers.to(session)
         durable = asyncio.gather(*map(asyncio.shield, waits))
         await durable
         session.heard = self._now()
         if groups:
             session.idle_since = self._now()
-        self._pump(worker.pool)
+        self._offers.to_pool(worker.pool)
         return {"gone": told["gone"], "later": told["later"]}
 
     def _take_output(self, worker: WorkerIdentity, output: Mapping[str, list[Output]]) -> None:
@@ -484,7 +481,7 @@ class Dispatcher:
                 gone.append(job)
             elif (known := run.work.claims.get(claim["id"])) is not None:
                 known.missed = 0
-            elif not run.over and not claim["id"].startswith(self._epoch):
+            elif not run.over and not self._offers.made(claim["id"]):
                 self._adopt(run, session, claim)
         for run in self._runs.values():
             if run.over:  # its workers are told to drop it before its end is durable
@@ -509,90 +506,6 @@ class Dispatcher:
         one, tasks = session.identity, ranges.parse(claim["tasks"])
         run.work.adopt(claim["id"], one.pod_uid, one.pool, tasks, int(claim["attempt"]))
 
-    def _offer(self, session: Session) -> None:
-        """Answer a waiting poll if there is something to say."""
-        if not session.is_waiting:
-            return
-        uid, pool = session.identity.pod_uid, session.identity.pool
-        own = [run for run in self._runs.values() if run.work.claims.of(uid)]
-        if own:  # in jobs of which it has nothing it keeps no place
-            for run in self._runs.values():
-                run.work.leaves(uid)
-        if session.awaited_claims and not own:
-            return  # it is at work for a job that is still to be attached
-        if session.leaving:
-            if not own:
-                session.answer({"claims": [], "exit": True})
-            return
-        if any(run.work.enough(uid) for run in own):
-            return
-        for run in own or self._waiting_runs(session):
-            claim = run.work.claim(self._claim_id(), uid, pool)
-            if claim is not None:
-                self._hand_out(session, run, claim)
-                return
-
-    def _help_out(self) -> None:
-        """Where all that is left of a job is in workers' hands, let idle ones take a part."""
-        tails = [run for run in self._runs.values() if run.work.at_its_tail]
-        if not tails:
-            return
-        busy = self._busy()
-        for session in self._sessions.values():
-            idle = session.identity.pod_uid not in busy and not session.leaving
-            for run in tails if session.is_waiting and idle else ():
-                if self._helps(session, run):
-                    break
-
-    def _helps(self, session: Session, run: Run) -> bool:
-        """Have an idle worker copy a task, or the busiest give back what it has not begun."""
-        uid, pool = session.identity.pod_uid, session.identity.pool
-        other = self._sessions.get(run.work.stalled(uid, pool) or "")
-        if other is not None and other.is_waiting:
-            run.work.asked(other.identity.pod_uid)
-            other.answer({"claims": [], "revoke": [run.spec.id]})
-            return True
-        if (twin := run.work.copy(self._claim_id(), uid, pool)) is not None:
-            self._hand_out(session, run, twin)
-            return True
-        return False
-
-    def _claim_id(self) -> str:
-        self._claims += 1
-        return f"{self._epoch}-{self._claims}"
-
-    def _hand_out(self, session: Session, run: Run, claim: Claim) -> None:
-        _log.debug("%s gets claim %s of %s", session.identity.pod, claim.id, run.spec.name)
-        session.answer(self._answer(session, claim))
-
-    def _waiting_runs(self, session: Session) -> list[Run]:
-        """Return the jobs that have tasks for a worker: its own first, then the least served."""
-        uid, pool = session.identity.pod_uid, session.identity.pool
-        runs = [run for run in self._runs.values() if run.work.claimable(pool)]
-        return sorted(runs, key=lambda run: (not run.work.is_member(uid), run.work.size))
-
-    def _answer(self, session: Session, claim: Claim) -> dict[str, Any]:
-        message: dict[str, Any] = {"claims": [claim.wire()]}
-        if claim.job not in session.knows:
-            session.knows.add(claim.job)
-            message["jobs"] = {claim.job: self.describe(session.identity, claim.job)}
-        return message
-
-    def _work(self, run: Run) -> None:
-        """The job may have something to hand out."""
-        for pool in run.work.pools():
-            self._pump(pool)
-
-    def _pump(self, pool: str) -> None:
-        """Answer every poll of the pool that can be answered."""
-        for session in self._sessions.values():
-            if session.identity.pool == pool:
-                self._offer(session)
-
-    def _busy(self) -> set[str]:
-        busy = {uid for run in self._runs.values() for uid in run.work.claims.workers()}
-        return busy | {uid for uid, one in self._sessions.items() if one.awaited_claims}
-
     def _interval(self) -> float:
         active = sum(not run.terminal for run in self._runs.values())
         return max(1, active) / ENTRIES_PER_SECOND
@@ -608,7 +521,7 @@ class Dispatcher:
                 await asyncio.sleep(1.0)
 
     def _look_after_time(self) -> None:
-        now, busy = self._now(), self._busy()
+        now, busy = self._now(), self._offers.busy()
         for pod in [pod for pod, at in self._departed.items() if now - at > DEPARTED_SECONDS]:
             del self._departed[pod]
             self._reported.pop(pod, None)
@@ -618,11 +531,13 @@ class Dispatcher:
             if now - session.heard > SILENCE_SECONDS and not session.is_waiting:
                 _log.warning("worker %s fell silent", session.identity.pod)
                 self._lose(session.identity.pod_uid, "it fell silent")
-        idle = idleness.idle_for_too_long(self._sessions.values(), self._pools, self._busy(), now)
+        idle = idleness.idle_for_too_long(
+            self._sessions.values(), self._pools, self._offers.busy(), now
+        )
         self._let_go(idle)
-        self._help_out()
+        self._offers.help_out()
         for pool in {pool for run in self._runs.values() for pool in run.work.pools()}:
-            self._pump(pool)
+            self._offers.to_pool(pool)
 
     def _next_tick(self) -> float:
         due = [at for run in self._runs.values() if (at := run.work.wakes_at()) is not None]
@@ -633,4 +548,4 @@ class Dispatcher:
     def _let_go(self, sessions: Iterable[Session]) -> None:
         for session in sessions:
             session.leaving = True
-            self._offer(session)
+            self._offers.to(session)

@@ -207,7 +207,7 @@ class OperatorProcess:
     def looked_after_time(self) -> None:
         """Check that no worker idles over two looks while a job has a place and tasks for it."""
         dispatcher, pool = self.dispatcher, self.world.pool(1).key
-        sessions, busy = dispatcher._sessions, dispatcher._busy()
+        sessions, busy = dispatcher._sessions, dispatcher._offers.busy()
         idle = [
             uid
             for uid, one in sessions.items()
