@@ -19,6 +19,7 @@ from simulated_worker import SimulatedWorker, Unreachable
 from shoal.dispatch import Dispatcher, JobView, PoolSettings
 from shoal.dispatch.chain import Fenced
 from shoal.dispatch.dispatcher import GRACE_SECONDS
+from shoal.dispatch.offers import Offers
 from shoal.errors import StorageError
 from shoal.ledger import Terminal
 from shoal.worker import ranges
@@ -49,6 +50,12 @@ class Watched(Dispatcher):
         super()._look_after_time()
         self.operator.looked_after_time()
 
+
+class WatchedOffers(Offers):
+    """What it offers is checked as it is offered."""
+
+    operator: OperatorProcess
+
     def _hand_out(self, session: Any, run: Any, claim: Any) -> None:
         super()._hand_out(session, run, claim)
         self.operator.kept[run.spec.id].hands_out(run, claim)
@@ -68,6 +75,9 @@ class OperatorProcess:
             now=world.now,
         )
         self.dispatcher.operator = self
+        offers = WatchedOffers(self.dispatcher._sessions, self.dispatcher._runs)
+        offers.operator = self
+        self.dispatcher._offers = offers
         # in their order, so that a sequence is always played the same
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._replies: dict[asyncio.Future[Any], None] = {}
