@@ -17,8 +17,11 @@ from typing import Any, Callable, NamedTuple
 from . import blocks, frames, ranges
 from .objects import Expired, NotThere, Objects
 
-#: How long inputs that are not there yet are waited for, in seconds.
-ARRIVAL_SECONDS = 4.0
+#: How long inputs that are not there yet are waited for, in seconds: longer than a client tries to
+#: upload them (`shoal.outages.UPLOAD_SECONDS`, and what its last attempt takes).
+ARRIVAL_SECONDS = 20.0
+#: How often they are looked for then, in seconds.
+LOOK_SECONDS = 0.5
 
 Bytes = Any  # bytes or memoryview
 
@@ -179,7 +182,7 @@ class JobInputs:
                 if time.monotonic() >= until:
                     raise Fatal("InputsNotFound", f"{self.name}: {error}") from None
                 time.sleep(wait)
-                wait *= 2
+                wait = min(2 * wait, LOOK_SECONDS)
 
     def _unpack_code(self) -> str:
         """Unpack the user's code unless it lies there already; return the folder, or nothing."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import free_port
 
 import shoal
+from conftest import free_port
 from shoal import ledger, outages, packing, submission
 from shoal.cluster_runs import ClusterRun
 from shoal.errors import (
@@ -28,6 +28,7 @@ from shoal.log_reader import LogReader
 from shoal.outages import Outage, insist
 from shoal.storage import FileStorage, S3Storage
 from shoal.worker import frames
+from shoal.worker import inputs as worker_inputs
 from shoal.worker.records import Record
 
 
@@ -246,3 +247,7 @@ def test_the_http_library_says_nothing_of_its_own_attempts(
         logging.getLogger(library).warning("of somebody else")
     said_there = [record.getMessage() for record in caplog.records if record.name == library]
     assert said_there == ["of somebody else"]
+
+
+def test_a_worker_waits_for_inputs_longer_than_a_client_tries_to_upload_them() -> None:
+    assert worker_inputs.ARRIVAL_SECONDS >= 2 * outages.UPLOAD_SECONDS
