@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from conftest import Place
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from conftest import free_port
 
+from conftest import free_port
 from shoal.errors import ApiError, ApiUnreachable, ConfigurationError
 from shoal.kube import CONFIGMAPS, PODS, Client, Login, connect
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 import pytest
-from conftest import Minio
 from test_ends_of_runs import COMPLETE, Told, entry
 
 import shoal
+from conftest import Minio
 from shoal import outcome
 from shoal.errors import LedgerTampered
 from shoal.worker.records import PICKLE, SUCCEEDED, Record, Ref

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Minio
 
+from conftest import Minio
 from shoal import mirror
 from shoal.deployment import MirroredCode, MirrorRequest
 from shoal.storage import FileStorage

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from conftest import free_port
 
 import shoal
+from conftest import free_port
 from shoal import cluster_runs, discovery, errors
 
 IMAGE = shoal.Deployment.container_image("localhost/any")

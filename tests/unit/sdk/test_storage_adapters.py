@@ -15,8 +15,8 @@ from pathlib import Path
 from urllib.parse import unquote_plus
 
 import pytest
-from conftest import Minio, free_port
 
+from conftest import Minio, free_port
 from shoal.errors import (
     AccessDenied,
     BucketNotFound,
