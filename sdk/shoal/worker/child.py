@@ -10,6 +10,7 @@ Before each task it waits for the task's turn (`turns`) and marks its output (`o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -149,18 +150,9 @@ class _Tasks:
             sys.stderr.flush()
         except Exception:
             self._give_streams_back()
-            for number, name in ((1, "stdout"), (2, "stderr")):
-                self._flush_again(number, name)
-
-    def _flush_again(self, number: int, name: str) -> None:
-        """Flush a stream that a task made non-blocking, closed, or replaced by something else."""
-        while True:
-            try:
-                return getattr(sys, name).flush()  # type: ignore[no-any-return]
-            except BlockingIOError:
-                select.select([], [number], [])
-            except Exception:
-                return  # what the task put there is its own affair
+            for name in ("stdout", "stderr"):
+                with contextlib.suppress(Exception):  # what a task put there is its own affair
+                    getattr(sys, name).flush()
 
 
 def _read(source: BinaryIO) -> tuple[dict[str, Any], list[memoryview]] | None:

@@ -7,10 +7,12 @@ tasks are.
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import struct
 import sys
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 #: What follows the random bytes: task, attempt, and a byte that no mark has, so that the end of one
 #: mark is never taken for the beginning of another.
@@ -82,6 +84,40 @@ class Splitter:
         """Return what was held of a child that is dead: it was no mark."""
         held, self._held = self._held, b""
         return held
+
+
+class _Patient(io.FileIO):
+    """A file that is written as a whole, also where a task made its pipe non-blocking.
+
+    Python's own streams lose what such a pipe has no room for.
+    """
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest:
+            done = super().write(rest)
+            if done is None:
+                select.select([], [self], [])
+            else:
+                rest = rest[done:]
+        return size
+
+
+def open_streams() -> None:
+    """Make this process's standard streams such that they lose nothing, and go out by the line."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        old = getattr(sys, name)
+        raw = _Patient(number, "w", closefd=False)
+        stream = io.TextIOWrapper(
+            raw if old.write_through else io.BufferedWriter(raw),
+            encoding=old.encoding,
+            errors=old.errors,
+            line_buffering=True,
+            write_through=old.write_through,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 class PodLog:

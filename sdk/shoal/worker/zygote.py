@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from . import child
+from . import child, output
 from .memory import mebibytes
 from .note import Note
 
@@ -166,8 +166,7 @@ def _become_child(
         os.dup2(ends.output, 1)
         os.dup2(ends.output, 2)
         os.close(null)
-        for stream in (sys.stdout, sys.stderr):  # into a pipe Python would write by the block
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        output.open_streams()
         child.main(ends, note, scratch)
         status = 0
     except BaseException:
