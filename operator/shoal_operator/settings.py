@@ -83,6 +83,8 @@ class Settings:
     """Least time between two looks through the default bucket for what belongs to nobody."""
     grace_seconds: float = 86400.0
     """Age, by the bucket's clock, at which inputs and code without a reference are deleted."""
+    orphan_seconds: float = 60.0
+    """Age at which what a deleted job has left in the bucket is deleted by the sweep."""
     worker_cpu: str = "100m"
     """CPU that a worker asks for whose job and Deployment ask for none."""
     worker_cpu_limit: str = "2"
@@ -129,6 +131,7 @@ class Settings:
             sweep_seconds=read.seconds("SWEEP_SECONDS", 60.0),
             bucket_sweep_seconds=read.seconds("BUCKET_SWEEP_SECONDS", 600.0),
             grace_seconds=read.seconds("GRACE_SECONDS", 86400.0),
+            orphan_seconds=read.seconds("ORPHAN_SECONDS", 60.0),
             worker_cpu=read.text("WORKER_CPU") or "100m",
             worker_cpu_limit=read.text("WORKER_CPU_LIMIT") or "2",
             worker_memory=read.amount("WORKER_MEMORY", "512Mi"),

@@ -191,8 +191,9 @@ class Sweeper:
         # keys are younger than the grace time.
         ids = await self._ids(namespace)
         for job_id, (age, had_ledger) in found:
-            grace = self._context.settings.grace_seconds
-            if job_id in ids or age < (min(grace, 60.0) if had_ledger else grace):
+            settings = self._context.settings
+            grace = settings.orphan_seconds if had_ledger else settings.grace_seconds
+            if job_id in ids or age < grace:
                 continue
             logger.info("bucket: jobs/%s of %s belongs to nobody: deleted", job_id, namespace)
             await _clear(bucket, f"{folder}{job_id}/")

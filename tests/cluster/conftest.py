@@ -69,6 +69,15 @@ async def other_user(api: Client) -> AsyncIterator[Place]:
 
 
 @pytest.fixture
+async def third_user(api: Client) -> AsyncIterator[Place]:
+    """The namespace of a third one."""
+    made = await make_place(api)
+    await give_key(made)
+    yield made
+    await api.delete(NAMESPACES, made.namespace)
+
+
+@pytest.fixture
 async def bucket_key(place: Place) -> str:
     """The name of a Secret of the namespace with the default bucket's key."""
     await give_key(place)

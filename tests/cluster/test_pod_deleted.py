@@ -40,7 +40,8 @@ async def test_all_workers_are_deleted_twice(user: Place, chaos: Chaos, gate: Ga
     book = await check_all_once(user, "deleted", RESULTS)
     charged = Counter((charge.index, charge.kind) for charge in book.charges)
     assert set(charged) <= {(index, "disruption") for index in (57, 58, 59)}
-    assert max(charged.values()) <= 2
+    # what a Pod that was deleted had in hand may meet one that is deleted next; each costs one
+    assert sum(charged.values()) <= 6
 
 
 async def test_a_task_that_loses_its_worker_too_often_fails_and_others_do_not(

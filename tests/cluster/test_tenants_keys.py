@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
-import pytest
 from namespaces import Place, condition
 
 import shoal
@@ -20,21 +20,22 @@ async def secret_job(place: Place) -> dict[str, Any]:
     return await place.get("Job", handle.name)
 
 
-@pytest.mark.parametrize("aside", [False, True], ids=["same id", "prefix"])
 async def test_a_resource_that_names_anothers_inputs_gets_nothing(
-    user: Place, other_user: Place, aside: bool
+    user: Place, other_user: Place, third_user: Place
 ) -> None:
     theirs = await secret_job(user)
-    spec = {key: theirs["spec"][key] for key in ("id", "function")}
-    if aside:
-        told = theirs["status"]["storage"]
-        spec["storage"] = {
-            "bucket": told["bucket"],
-            "endpoint": told["endpoint"],
-            "endpointInCluster": told["endpointInCluster"],
-            "prefix": f"aside/{user.namespace}",
-            "secretName": "shoal-minio",
-        }
-    status = await other_user.run("Job", "copied", spec)
-    assert condition(status, "Failed")["reason"] == "InputsNotFound"
-    assert "their secret" not in json.dumps(status)
+    same_id = {key: theirs["spec"][key] for key in ("id", "function")}
+    told = theirs["status"]["storage"]
+    aside = {
+        "bucket": told["bucket"],
+        "endpoint": told["endpoint"],
+        "endpointInCluster": told["endpointInCluster"],
+        "prefix": f"aside/{user.namespace}",
+        "secretName": "shoal-minio",
+    }
+    for status in await asyncio.gather(
+        other_user.run("Job", "same-id", same_id),
+        third_user.run("Job", "prefix", {**same_id, "storage": aside}),
+    ):
+        assert condition(status, "Failed")["reason"] == "InputsNotFound"
+        assert "their secret" not in json.dumps(status)

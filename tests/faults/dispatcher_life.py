@@ -28,8 +28,8 @@ from shoal.dispatch import (
     Unauthorized,
     WorkerIdentity,
     application,
-    chain,
     logbook,
+    patience,
 )
 from shoal.errors import ObjectNotFound, StorageUnavailable
 from shoal.ledger import Terminal
@@ -41,18 +41,16 @@ PREFIX = "jobs"
 LATE_SECONDS = 0.01
 """A status is written so long after the ledger's entry."""
 
-# Small jobs are to go all ways of large ones.
-ledger.ROLL_UP = 4
-logbook.INTERVAL = 0.2
-chain.BACKOFFS = (0.01,)
-ledger_reader.HELD_SIZE = 400
-
-
 _owners: list[Owner] = []
 
 
 def live(order: dict[str, Any]) -> int:
     """Run until every job of the order has ended; return the exit code."""
+    # small jobs are to go all ways of large ones
+    ledger.ROLL_UP = 4
+    logbook.INTERVAL = 0.2
+    patience.BACKOFFS = (0.01,)
+    ledger_reader.HELD_SIZE = 0
     _owners.append(Owner(order))
     asyncio.run(_owners[0].run())
     return 0

@@ -189,6 +189,7 @@ class Release:
                     {"name": "SHOAL_OP_SWEEP_SECONDS", "value": "3"},
                     {"name": "SHOAL_OP_BUCKET_SWEEP_SECONDS", "value": "3"},
                     {"name": "SHOAL_OP_GRACE_SECONDS", "value": "10"},
+                    {"name": "SHOAL_OP_ORPHAN_SECONDS", "value": "10"},
                 ],
             },
         }
