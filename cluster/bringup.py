@@ -111,9 +111,11 @@ class Bringup:
         self.wait_for_nodes([node])
 
     def start_kubelet(self, node: Node) -> None:
-        """Start the node's kubelet on a cgroup tree of its own."""
-        cgroups.make(self.folders.cgroup(node.name))
-        self.run(components.kubelet(self.folders, node))
+        """Start the node's kubelet on a cgroup tree of its own, unless it runs."""
+        kubelet = components.kubelet(self.folders, node)
+        if processes.find(kubelet) is None:
+            cgroups.make(self.folders.cgroup(node.name))
+            self.run(kubelet)
 
     def run(self, component: Component) -> None:
         """Start the component, unless it runs."""

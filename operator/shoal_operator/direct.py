@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from shoal.dispatch.tasks import retry_wait
+
 from .cache import CustomResource
 from .endings import OUT_OF_TIME, end_of, gone_reason
 from .observe import PodFact
 from .reasons import Reason
 from .status import Outcome
-
-LONGEST_BACKOFF = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +89,4 @@ def _failed(job: CustomResource, last: PodFact) -> Outcome:
 def _backoff(job: CustomResource, failures: int) -> float:
     first = job.spec.get("backoffSeconds")
     seconds = 1.0 if first is None else float(first)
-    return min(seconds * 2.0 ** (failures - 1), max(seconds, LONGEST_BACKOFF))
+    return retry_wait(seconds, failures)

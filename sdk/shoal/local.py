@@ -75,7 +75,7 @@ class LocalRunner:
             )
         packed = _pack(call)
         workers = await asyncio.to_thread(engine, self._folder, self._python)
-        if workers.is_sweep_due():
+        if workers.claim_sweep():
             await asyncio.to_thread(_expire, workers.storage)
         job = secrets.token_hex(12)
         name = call.name or f"run-{job[:8]}"

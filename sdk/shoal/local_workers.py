@@ -140,8 +140,8 @@ class LocalWorkers:
         loop_thread.stop()
         self.stop()
 
-    def is_sweep_due(self) -> bool:
-        """Whether nobody has asked this for a while."""
+    def claim_sweep(self) -> bool:
+        """Return whether the caller is to sweep now; then nobody else is for a while."""
         now = time.monotonic()
         due = now >= self._sweep_at
         if due:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
-
-import pytest
-
-from shoal.kube import connect
 
 from . import points
 from .lives import Lives
-from .release import OTHERS_NAMES, Release
+from .release import Release
 from .stream import Stream
 
 CHOSEN = [
@@ -55,17 +50,10 @@ def test_the_chosen_points_are_there() -> None:
 
 
 async def test_an_operator_that_dies_between_deed_and_word_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    release: Release, tmp_path: Path
 ) -> None:
-    assert os.environ.get("KUBECONFIG"), 'no cluster: run eval "$(make -s cluster-env)" first'
-    for name in OTHERS_NAMES:
-        monkeypatch.delenv(name, raising=False)
     left = chosen()
-    async with (
-        await connect() as api,
-        Release(api, tmp_path) as release,
-        Lives("operator", tmp_path) as lives,
-    ):
+    async with Lives("operator", tmp_path) as lives:
         stream, stop = Stream(release), asyncio.Event()
         running = asyncio.create_task(stream.run(stop))
         while left:

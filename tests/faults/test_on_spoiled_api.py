@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from pathlib import Path
 
-import pytest
-
-from shoal.kube import connect
-
 from .lives import Lives
-from .release import OTHERS_NAMES, Release
+from .release import Release
 from .spoiler import Spoiler
 from .stream import Stream
 
@@ -24,14 +19,9 @@ LEAST = 3
 
 
 async def test_an_operator_with_a_spoiling_api_server_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    release: Release, tmp_path: Path
 ) -> None:
-    assert os.environ.get("KUBECONFIG"), 'no cluster: run eval "$(make -s cluster-env)" first'
-    for name in OTHERS_NAMES:
-        monkeypatch.delenv(name, raising=False)
     async with (
-        await connect() as api,
-        Release(api, tmp_path) as release,
         Spoiler(Path(release.environment["KUBECONFIG"]), random.Random(1)) as spoiler,
         Lives("operator", tmp_path) as lives,
     ):

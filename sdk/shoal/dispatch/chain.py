@@ -16,15 +16,12 @@ from collections.abc import Callable
 
 from shoal import ledger
 from shoal.dispatch.model import JobSpec, JobStore
+from shoal.dispatch.patience import Patience
 from shoal.ledger import Charge, Terminal
 from shoal.worker.records import Record
 
 #: An entry is closed once its results hold this many bytes.
 ENTRY_SIZE = 8 << 20
-#: Waits between attempts while the bucket fails, in seconds; the last one repeats.
-BACKOFFS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
-#: So many attempts must have failed before the bucket is called away: it may only have blinked.
-TOLD = 4
 
 _log = logging.getLogger(__name__)
 
@@ -205,20 +202,16 @@ class LedgerWriter:
 
     async def _create(self, key: str, raw: bytes) -> None:
         """Create the entry, or find that it is there already; retry as long as it takes."""
-        attempt = 0
+        patience = Patience(self._on_trouble)
         while True:
             try:
                 if await self._store.create(key, raw) or await self._store.get(key) == raw:
                     _log.debug("%s: %s is durable", self._spec.name, key)
-                    if attempt >= TOLD:
-                        self._on_trouble(None)
+                    patience.over()
                     return
                 raise Fenced(f"{self._spec.name}: {key} was written by somebody else")
             except Fenced:
                 raise
             except Exception as error:  # whatever it is: what was accepted is not let go
                 _log.warning("%s: writing %s failed, trying again: %r", self._spec.name, key, error)
-                attempt += 1
-                if attempt >= TOLD:
-                    self._on_trouble(error)
-                await asyncio.sleep(BACKOFFS[min(attempt, len(BACKOFFS)) - 1])
+                await patience.failed(error)

@@ -345,7 +345,7 @@ class Dispatcher:
 
     async def report(
         self, worker: WorkerIdentity, message: Mapping[str, Any], groups: list[Any]
-    ) -> dict[str, Any]:
+    ) -> dict[str, list[str]]:
         """Take a worker's report; answer when all of it is durable.
 
         `groups` holds ``(job, claim id, records, seconds)``. A job that is over or unknown is named
@@ -354,7 +354,7 @@ class Dispatcher:
         """
         session = self._session(worker)
         _log.debug("%s reports %d groups", worker.pod, len(groups))
-        told: dict[Untold, list[str]] = {"gone": [], "later": []}
+        told: dict[str, list[str]] = {"gone": [], "later": []}
         if message.get("number") != self._reported.get(worker.pod_uid, ""):  # else it is here
             output = message.get("output", {})
             told["later"] += [job for job in output if self._look(worker, job) == "later"]
@@ -384,7 +384,7 @@ class Dispatcher:
         if groups:
             session.idle_since = self._now()
         self._offers.to_pool(worker.pool)
-        return {"gone": told["gone"], "later": told["later"]}
+        return told
 
     def _take_output(self, worker: WorkerIdentity, output: Mapping[str, list[Output]]) -> None:
         for job, parts in output.items():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
-from shoal.dispatch.chain import BACKOFFS, TOLD
 from shoal.dispatch.model import JobSpec, JobStore
+from shoal.dispatch.patience import Patience
 from shoal.errors import StorageError, StorageUnavailable
 from shoal.worker import records
 from shoal.worker.records import Record
@@ -38,22 +37,17 @@ class ResultsFile:
     async def write(self, store: JobStore, on_trouble: Callable[[Exception | None], None]) -> None:
         """Write the file; wait for a bucket that is away, give up on one that goes on refusing."""
         data = "".join(line for _, line in sorted(self._lines.items())).encode()
-        failures, refused = 0, 0.0
+        patience, refused = Patience(on_trouble), 0.0
         while not self.written and refused < REFUSED_SECONDS:
-            pause = BACKOFFS[min(failures, len(BACKOFFS) - 1)]
             try:
                 await store.put(self.key, data)
                 self.written = True
             except (StorageError, OSError) as error:
-                failures += 1
+                _log.warning("%s could not be written: %r", self.key, error)
+                pause = await patience.failed(error)
                 if not isinstance(error, StorageUnavailable | OSError):
                     refused += pause
-                if failures >= TOLD:
-                    on_trouble(error)
-                _log.warning("%s could not be written: %r", self.key, error)
-                await asyncio.sleep(pause)
-        if failures >= TOLD:
-            on_trouble(None)
+        patience.over()
 
 
 def _value(record: Record) -> Any:

@@ -113,10 +113,11 @@ class _Routes:
 def _fatal(told: Mapping[str, Any] | None) -> Fatal | None:
     if not told:
         return None
-    error = told.get("error")
-    kind, text, trace = map(str, error) if error else ("", "", "")
-    about = (kind, text, trace) if error else None
-    return Fatal(str(told["job"]), str(told["reason"]), str(told["message"]), about)
+    error = None
+    if told.get("error"):
+        kind, text, trace = map(str, told["error"])
+        error = kind, text, trace
+    return Fatal(str(told["job"]), str(told["reason"]), str(told["message"]), error)
 
 
 def _seconds(group: Mapping[str, Any]) -> float:

@@ -21,6 +21,11 @@ SHORTEST_TASK = 1e-7
 LONGEST_BACKOFF = 60.0
 
 
+def retry_wait(first: float, failures: int) -> float:
+    """Return how long the attempt after so many failures waits, in seconds; `first` after one."""
+    return min(first * 2.0 ** (failures - 1), max(first, LONGEST_BACKOFF))
+
+
 class Tasks:
     """The tasks of one job."""
 
@@ -130,8 +135,7 @@ class Tasks:
 
     def retry_later(self, index: int, now: float) -> float:
         """Put the task back with a delay that doubles with each attempt; return when it is due."""
-        wait = self._backoff * 2.0 ** max(0, self.attempts.get(index, 1) - 1)
-        due = now + min(wait, max(self._backoff, LONGEST_BACKOFF))
+        due = now + retry_wait(self._backoff, max(1, self.attempts.get(index, 1)))
         heapq.heappush(self._waiting, (due, index))
         self._tried_in_line.add(index)
         return due

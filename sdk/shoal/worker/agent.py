@@ -88,7 +88,7 @@ class Agent:
         """Ask for claims and make them ready, until told to exit."""
         contact, failures = time.monotonic(), 0
         refused: float | None = None
-        while self._stays():
+        while self._exit is None or self._holdings:
             message = {
                 **self._holdings.wire(),
                 "knows": sorted(self._known),
@@ -127,12 +127,6 @@ class Agent:
                 self._claims.put((claim, about))
             if answer.get("exit"):
                 self._leave("")
-
-    def _stays(self) -> bool:
-        """Tell whether there is something to ask for; what is held may be long in being durable."""
-        if self._exit is not None and self._holdings:
-            time.sleep(LEAVE_SECONDS)
-        return self._exit is None or bool(self._holdings)
 
     def _give_back_unbegun(self, jobs: list[str]) -> None:
         """Let the main thread find what has not begun, and wait for it: the next poll tells it."""
@@ -203,8 +197,11 @@ class Agent:
         self._wake()
 
     def _leave(self, why: str) -> None:
+        """Leave once nothing is held; the poller's thread says so."""
         self._exit = why
         self._wake()
+        if self._holdings:  # it is reported, and not durable yet
+            time.sleep(LEAVE_SECONDS)
 
     def _wake(self) -> None:
         try:

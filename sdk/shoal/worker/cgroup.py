@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 #: Where the memory is listed by its use, and the line of what programs asked for: v2, then v1.
 _USES = (
     ("/sys/fs/cgroup/memory.stat", "anon"),
     ("/sys/fs/cgroup/memory/memory.stat", "total_rss"),
 )
-#: Where the count of processes killed for want of memory stands: cgroup v2, then v1.
-_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+#: Where the count of processes killed for want of memory stands: v2, then v1.
+_KILLS = (
+    ("/sys/fs/cgroup/memory.events", "oom_kill"),
+    ("/sys/fs/cgroup/memory/memory.oom_control", "oom_kill"),
+)
 
 
 def memory_in_use() -> int:
     """Return what the programs of this container have in memory now, in bytes; 0 is unknown."""
-    for path, name in _USES:
-        try:
-            with open(path, encoding="ascii") as file:
-                found = re.search(rf"^{name} (\d+)$", file.read(), re.MULTILINE)
-        except OSError:
-            continue
-        if found:
-            return int(found.group(1))
-    return 0
+    return _first(_USES)
 
 
 def oom_kills() -> int:
     """Return how many processes of this container were killed because its memory was used up."""
-    for path in _FILES:
+    return _first(_KILLS)
+
+
+def _first(lines: Iterable[tuple[str, str]]) -> int:
+    """Return the number in the first line that there is, of those named as (file, name)."""
+    for path, name in lines:
         try:
             with open(path, encoding="ascii") as file:
-                found = re.search(r"^oom_kill (\d+)$", file.read(), re.MULTILINE)
+                found = re.search(rf"^{name} (\d+)$", file.read(), re.MULTILINE)
         except OSError:
             continue
         if found:

@@ -69,7 +69,7 @@ async def test_an_operator_that_died_after_the_end_leaves_the_file_to_be_told() 
 async def test_a_bucket_that_is_away_is_waited_for_and_one_that_refuses_is_not(
     away: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shoal.dispatch.results_file.BACKOFFS", (0.001,))
+    monkeypatch.setattr("shoal.dispatch.patience.BACKOFFS", (0.001,))
     monkeypatch.setattr("shoal.dispatch.results_file.REFUSED_SECONDS", 0.008)
     dispatcher, store, _ = make()
     tries: list[str] = []
