@@ -142,15 +142,19 @@ class Bringup:
         health.wait_until(well, within=PATIENCE, otherwise=complaint)
 
     def wait_for_nodes(self, wanted: list[Node]) -> None:
-        """Wait until all of `wanted` are Ready.
+        """Wait until all of `wanted` are Ready, and their kubelets serve.
 
-        A kubelet that ends, since containerd takes a while to serve it, is started again.
+        A kubelet that ends, since containerd takes a while to serve it, is started again. A node
+        that was lost a moment ago is called Ready still.
         """
         names = {node.name for node in wanted}
+        kubelets = [components.kubelet(self.folders, node) for node in wanted]
 
         def well() -> bool:
             for node in wanted:
                 self.start_kubelet(node)
+            if not all(health.is_healthy(kubelet, self.pki) for kubelet in kubelets):
+                return False
             ready = self.api.ready_nodes()
             return all(ready.get(name) for name in names)
 
