@@ -18,6 +18,7 @@ from shoal.kube import DEPLOYMENTS
 from . import names
 from .cache import CustomResource
 from .context import Context
+from .environments import EnvironmentKeeper, State
 from .observe import PodFact
 from .plan import earliest
 from .poolkeeping import PoolKeeper
@@ -40,14 +41,22 @@ class DeploymentKeeper:
         context: Context,
         pools: PoolKeeper,
         writer: StatusWriter,
+        environments: EnvironmentKeeper,
         *,
         pools_in_use: Callable[[str], Iterable[Pool]],
+        asked: Callable[[CustomResource], float],
+        on_environment: Callable[[str, str], None],
     ) -> None:
-        """`pools_in_use(uid)` gives the pools that jobs use of a Deployment."""
+        """`pools_in_use(uid)` gives the pools that jobs use of a Deployment, `asked` when the last
+        job that uses it was created; `on_environment(namespace, name)` says that it stands
+        differently."""
         self._context = context
         self._pools = pools
         self._writer = writer
+        self._environments = environments
         self._pools_in_use = pools_in_use
+        self._asked = asked
+        self._on_environment = on_environment
         self._used: dict[str, float] = {}
         self._known: dict[str, dict[str, Pool]] = {}
 
@@ -60,7 +69,10 @@ class DeploymentKeeper:
             self._writer.forget(uid)
             self._pools.forget(uid)
             return 0.0
+        environment = await self._environments.keep(deployment)
         own = deployment_pool(deployment, self._context.settings)
+        if environment is not None and environment.phase != "Ready":
+            own = replace(own, min_workers=0)
         used = list(self._pools_in_use(uid))
         pods = self._context.cache.pods_of(uid)
         pools = {own.hash: own}
@@ -74,7 +86,8 @@ class DeploymentKeeper:
             wake = earliest(wake, await self._pools.keep(pool))
         pods = self._context.cache.pods_of(uid)
         await self._pools.delete_ended([pod for pod in pods if pod.pool not in pools])
-        if used or any(pod.alive for pod in pods) or own.min_workers:
+        in_use = used or any(pod.alive for pod in pods) or own.min_workers
+        if in_use or self._asked(deployment):
             self._used[uid] = time.time()
         elif deployment.labels.get(names.AUTO) == "true":
             idle_until = self._used.setdefault(uid, time.time()) + UNUSED_SECONDS
@@ -82,7 +95,8 @@ class DeploymentKeeper:
                 await self._delete(deployment)
                 return 0.0
             wake = earliest(wake, idle_until)
-        return earliest(wake, await self._tell(deployment, list(pools.values())))
+        due = await self._tell(deployment, list(pools.values()), environment)
+        return earliest(wake, due)
 
     def _left(self, own: Pool, pods: Iterable[PodFact]) -> Iterable[Pool]:
         """The pools of Pods that no job needs any more, as they were when one did.
@@ -98,7 +112,9 @@ class DeploymentKeeper:
             elif settled:
                 yield replace(own, hash=pool_hash, min_workers=0)
 
-    async def _tell(self, deployment: CustomResource, pools: list[Pool]) -> float:
+    async def _tell(
+        self, deployment: CustomResource, pools: list[Pool], environment: State | None
+    ) -> float:
         views = [self._pools.view(pool) for pool in pools]
         troubles = [self._pools.trouble(pool) for pool in pools]
         pods = self._context.cache.pods_of(deployment.uid)
@@ -114,9 +130,14 @@ class DeploymentKeeper:
                 for pool, view in zip(pools, views, strict=True)
             ),
             trouble=next((trouble for trouble in troubles if trouble is not None), None),
+            environment=environment.status() if environment is not None else None,
             now=time.time(),
         )
-        return await self._writer.write(deployment, status)
+        before = deployment.status.get("environment")
+        wake = await self._writer.write(deployment, status)
+        if before != status.get("environment"):
+            self._on_environment(deployment.namespace, deployment.name)
+        return wake
 
     async def _delete(self, deployment: CustomResource) -> None:
         logger.info("%s is not used any more: deleted", deployment.full_name)

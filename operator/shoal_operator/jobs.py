@@ -35,7 +35,7 @@ from .plan import (
 )
 from .poolkeeping import PoolKeeper
 from .reasons import Reason
-from .resolve import JobPlace, Problem, Resolution, Storage
+from .resolve import FOREVER, JobPlace, Problem, Resolution, Storage
 from .runs import Run
 from .status import Outcome, outcome_of
 from .statuswriting import StatusWriter
@@ -46,7 +46,6 @@ RETRY_SECONDS = 2.0
 """How often a bucket or a Secret that is missing is looked at again."""
 CLOSING_SECONDS = 15.0
 """How long the ledger's last entry may take before the status says the end without it."""
-FOREVER = 1e9
 
 
 class JobKeeper:
@@ -59,14 +58,17 @@ class JobKeeper:
         writer: StatusWriter,
         *,
         on_pool: Callable[[str, str], None],
+        on_deployment: Callable[[str, str], None],
         on_again: Callable[[str], None],
         tell: Tell,
     ) -> None:
-        """`on_pool(owner kind, owner uid)` says that a pool's demand changed."""
+        """`on_pool(owner kind, owner uid)` says that a pool's demand changed;
+        `on_deployment(namespace, name)` that a job waits for an environment."""
         self._context = context
         self._pools = pools
         self._writer = writer
         self._on_pool = on_pool
+        self._on_deployment = on_deployment
         self._on_again = on_again
         self._sight = JobSight(context, pools)
         self._teller = JobTeller(context, self._sight, writer, tell=tell)
@@ -165,6 +167,8 @@ class JobKeeper:
                     self._finish(run, job, reason, message)
         if run.finishing is not None and run.outcome is None and run.attached:
             wake = earliest(wake, self._hurry(run, view))
+        if problem is not None and problem.reason is Reason.ENVIRONMENT_BUILDING:
+            self._on_deployment(job.namespace, resolution.deployment)
         if not state.ended and (problem is None or job.suspended):
             wake = earliest(wake, await self._keep_private(job, run, resolution, view))
         return wake

@@ -49,7 +49,9 @@ class JobSight:
 
         known = run.resolution
         if known is None or run.resolved_for != mark(known):
-            run.resolution = known = resolve(job, find, self._context.settings)
+            run.resolution = known = resolve(
+                job, find, self._context.settings, accepted=run.accepted
+            )
             run.resolved_for = mark(known)
         return known
 

@@ -20,6 +20,7 @@ POOL = f"{GROUP}/pool"
 DEPLOYMENT_LABEL = f"{GROUP}/deployment"
 JOB_LABEL = f"{GROUP}/job"
 AUTO = f"{GROUP}/auto"
+ENVIRONMENT = f"{GROUP}/environment"
 CLAIM = f"{GROUP}/claim"
 MAC = f"{GROUP}/mac"
 

@@ -47,7 +47,10 @@ def worker_pod(
         _variable("SHOAL_WORKER_SHA256", worker.bundle_sha256),
         _variable("SHOAL_TOKEN_FILE", f"{TOKEN_FOLDER}/token"),
     ]
-    pod = _pod(pool, name, ["python", "-c", worker.bootstrap], environment, settings)
+    if pool.template.environment:
+        environment.append(_variable("SHOAL_ENVIRONMENT", pool.template.environment))
+    command = [pool.template.interpreter, "-c", worker.bootstrap]
+    pod = _pod(pool, name, command, environment, settings)
     pod["metadata"]["annotations"][names.MAC] = mac
     spec = pod["spec"]
     spec["containers"][0]["volumeMounts"].append(

@@ -17,6 +17,8 @@ from typing import Any
 from .quantities import times
 from .settings import Settings
 
+EDITION = 1
+"""Raised when the builder makes something else of the same environment."""
 SIZED_IDLE_SECONDS = 30.0
 """How long an idle worker of a larger size is kept at the most: it takes much room."""
 
@@ -26,6 +28,8 @@ class Template:
     """What a worker's Pod is made of; two equal templates are one pool."""
 
     image: str
+    interpreter: str = "python"
+    """The Python that runs the worker: a name on the image's PATH, or a path."""
     pull_policy: str = ""
     pull_secrets: tuple[str, ...] = ()
     service_account: str = ""
@@ -36,6 +40,8 @@ class Template:
     variables: tuple[tuple[str, str], ...] = ()
     code: tuple[str, ...] = ()
     """sha256, size, working directory and paths of the code zip, or empty."""
+    environment: str = ""
+    """Name of the Job that builds what the workers unpack and run under, or empty."""
     private_to: str = ""
     """The uid of the one job that may use it (isolation: job), or empty."""
 
@@ -107,11 +113,11 @@ def template(
     Image: the named one, else the one for `python`, else the default.
     """
     sized = {**(spec.get("resources") or {}), **(resources or {})}
-    python = spec.get("python") or ""
     code = spec.get("code") or {}
     secrets = [s["name"] for s in spec.get("imagePullSecrets") or ()]
     return Template(
-        image=spec.get("image") or image_for(python, settings),
+        image=base_image(spec, settings),
+        interpreter=spec.get("interpreter") or "python",
         pull_policy=spec.get("imagePullPolicy") or "",
         pull_secrets=tuple(dict.fromkeys([*secrets, *settings.image_pull_secrets])),
         service_account=spec.get("serviceAccountName") or "",
@@ -130,8 +136,24 @@ def template(
         )
         if code
         else (),
+        environment=build_name(spec, settings),
         private_to=private_to,
     )
+
+
+def build_name(spec: Mapping[str, Any], settings: Settings) -> str:
+    """The name of the Job that builds a Deployment's environment; empty where it wants none."""
+    wanted = spec.get("environment")
+    if not wanted:
+        return ""
+    place = [base_image(spec, settings), spec.get("interpreter"), spec.get("storage")]
+    parts = [EDITION, wanted, *place]
+    return f"environment-{digest(parts)}"
+
+
+def base_image(spec: Mapping[str, Any], settings: Settings) -> str:
+    """The image that a Deployment names, else the one for its Python."""
+    return spec.get("image") or image_for(spec.get("python") or "", settings)
 
 
 def image_for(python: str, settings: Settings) -> str:

@@ -19,6 +19,8 @@ class Reason(StrEnum):
     # what can be waited for
     PENDING = "Pending"
     SUSPENDED = "Suspended"
+    ENVIRONMENT_BUILDING = "EnvironmentBuilding"
+    ENVIRONMENT_READY = "EnvironmentReady"
     PARALLELISM_CAPPED = "ParallelismCapped"
     # what can be waited for until startDeadlineSeconds
     UNSCHEDULABLE = "Unschedulable"
@@ -41,6 +43,7 @@ class Reason(StrEnum):
     LEDGER_TAMPERED = "LedgerTampered"
     PYTHON_MISMATCH = "PythonMismatch"
     DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"
+    ENVIRONMENT_FAILED = "EnvironmentFailed"
     POD_REJECTED = "PodRejected"
     DISRUPTIONS_EXCEEDED = "DisruptionsExceeded"
     ID_IN_USE = "IdInUse"
@@ -59,6 +62,7 @@ QUIET = frozenset(
         Reason.COMPLETE,
         Reason.RUNNING,
         Reason.WORKERS_READY,
+        Reason.ENVIRONMENT_READY,
         Reason.CANCELLED,
         Reason.SUSPENDED,
         Reason.RESUMED,

@@ -20,6 +20,7 @@ from .context import Context
 from .deployments import DeploymentKeeper
 from .discovery import namespaces
 from .endings import ending
+from .environments import EnvironmentKeeper
 from .jobs import JobKeeper
 from .observe import PodFact, pod_fact
 from .poolkeeping import PoolKeeper
@@ -47,16 +48,26 @@ class Reconciler:
         self.pools = PoolKeeper(
             context, on_news=lambda pool: self._mark_jobs(pool.namespace, pool.hash)
         )
+        self.environments = EnvironmentKeeper(
+            context, asked=self._asked, deployment_of=self._deployment_of
+        )
         self.jobs = JobKeeper(
             context,
             self.pools,
             self.writer,
             on_pool=lambda kind, uid: self.queue.mark((kind, uid)),
+            on_deployment=self._mark_deployment,
             on_again=lambda uid: self.queue.mark((names.JOB, uid)),
             tell=self._tell,
         )
         self.deployments = DeploymentKeeper(
-            context, self.pools, self.writer, pools_in_use=self._pools_in_use
+            context,
+            self.pools,
+            self.writer,
+            self.environments,
+            pools_in_use=self._pools_in_use,
+            asked=self._asked,
+            on_environment=self._mark_waiting,
         )
         self._background: set[asyncio.Task[None]] = set()
         self._met: set[str] = set()
@@ -98,6 +109,7 @@ class Reconciler:
             self.jobs.expect(resource.uid, fresh=fresh)
             if created and not claims.is_fresh(resource.namespace):
                 self.spawn(self._look_beside(resource.namespace))
+        self._mark_builds(resource)
         self.queue.mark((names.JOB, resource.uid))
 
     def resource_gone(self, kind: str, uid: str) -> CustomResource | None:
@@ -108,6 +120,7 @@ class Reconciler:
         self.queue.mark(key)
         if known is None:
             return None
+        self._mark_builds(known)
         if kind == names.DEPLOYMENT:
             self._mark_waiting(known.namespace, known.name)
         elif self.on_job_gone is not None:
@@ -242,6 +255,32 @@ class Reconciler:
             if resolution.deployment == deployment:
                 run.resolved_for = ()
                 self.queue.mark((names.JOB, uid))
+
+    def _mark_deployment(self, namespace: str, name: str) -> None:
+        deployment = self._context.cache.named(names.DEPLOYMENT, namespace, name)
+        if deployment is not None:
+            self.queue.mark((names.DEPLOYMENT, deployment.uid))
+
+    def _mark_builds(self, job: CustomResource) -> None:
+        """Mark the Deployments whose environment a Job builds."""
+        if names.ENVIRONMENT in job.labels:
+            for deployment in self.environments.of_build(job):
+                self.queue.mark((names.DEPLOYMENT, deployment.uid))
+
+    def _asked(self, deployment: CustomResource) -> float:
+        """When the last of the jobs that use a Deployment was accepted; 0 if there is none."""
+        found = 0.0
+        for uid, run in self.jobs.runs.items():
+            job, resolution = self._context.cache.get(uid), run.resolution
+            if job is None or resolution is None or job.namespace != deployment.namespace:
+                continue
+            if resolution.deployment == deployment.name:
+                found = max(found, run.accepted)
+        return found
+
+    def _deployment_of(self, uid: str) -> str:
+        run = self.jobs.runs.get(uid)
+        return run.resolution.deployment if run is not None and run.resolution is not None else ""
 
     def _pools_in_use(self, deployment_uid: str) -> Iterator[Pool]:
         for uid, run in self.jobs.runs.items():

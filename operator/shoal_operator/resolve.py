@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import names
 from .cache import CustomResource
+from .observe import seconds
 from .pools import Pool, Template, digest, sized, template
 from .reasons import Reason
 from .settings import Settings
+
+FOREVER = 1e9
+"""Seconds; the patience with what a job's own deadline may end, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +119,16 @@ class Resolution:
 
 
 def resolve(
-    job: CustomResource, find: Callable[[str], CustomResource | None], settings: Settings
+    job: CustomResource,
+    find: Callable[[str], CustomResource | None],
+    settings: Settings,
+    *,
+    accepted: float = 0.0,
 ) -> Resolution:
-    """Settle what `job` needs; `find` looks up a Deployment of the job's namespace by name."""
+    """Settle what `job` needs; `find` looks up a Deployment of the job's namespace by name.
+
+    It was `accepted` at that time: builds that failed before then are none of its.
+    """
     spec = job.spec
     total = _total(job)
     parallelism, capped = _parallelism(job, total, settings)
@@ -136,16 +147,25 @@ def resolve(
                 patience,
             )
     resources = spec.get("resources") or {}
-    storage = _storage(spec.get("storage") or content.get("storage"), job, settings)
-    direct = storage is None and bool(spec.get("command"))
+    storage = storage_of_spec(spec.get("storage") or content.get("storage"), job, settings)
+    direct = storage is None and bool(spec.get("command")) and not content.get("environment")
     private = direct or spec.get("isolation") == "job"
-    made = template(content, settings, resources=resources, private_to=job.uid if private else "")
-    if not name and not private:
+    made = template(content, settings, resources=resources)
+    needs_build = bool(made.environment)
+    if not name and (needs_build or not private):
         inline = _inline_spec(content, resources)
         name = f"shoal-{digest([inline, made.hash])}"
         deployment = find(name)
+    if private:
+        made = replace(made, private_to=job.uid)
+    ready = not needs_build or (deployment is not None and is_built(deployment))
     if problem is None:
         problem = _storage_problem(storage, direct)
+    if problem is None and deployment is not None and not ready:
+        problem = _build_problem(deployment, accepted)
+    pool = None
+    if ready:
+        pool = _pool(job, made, deployment, parallelism, settings, private=private)
     return Resolution(
         job_id=job.job_id,
         total=total,
@@ -155,7 +175,7 @@ def resolve(
         template=made,
         deployment=name,
         inline=inline,
-        pools=_pools(job, _pool(job, made, deployment, parallelism, settings, private=private)),
+        pools=_pools(job, pool),
         code=content.get("code"),
         direct=direct,
         start_deadline=float(spec.get("startDeadlineSeconds") or settings.start_deadline_seconds),
@@ -241,9 +261,10 @@ def _inline_spec(content: Mapping[str, Any], resources: Mapping[str, Any]) -> di
     return {**kept, **({"resources": sized} if sized else {})}
 
 
-def _storage(
+def storage_of_spec(
     spec: Mapping[str, Any] | None, job: CustomResource, settings: Settings
 ) -> Storage | None:
+    """The bucket that a `spec.storage` names, else the default one, else None."""
     if spec:
         return Storage(
             bucket=spec["bucket"],
@@ -269,6 +290,21 @@ def default_storage(settings: Settings) -> Storage:
         prefix=settings.default_prefix,
         namespace=settings.namespace,
     )
+
+
+def is_built(deployment: CustomResource) -> bool:
+    """Whether the environment that a Deployment names is there."""
+    return (deployment.status.get("environment") or {}).get("phase") == "Ready"
+
+
+def _build_problem(deployment: CustomResource, accepted: float) -> Problem:
+    """A job waits as long as its environment is built, and fails with the one that it met."""
+    built = deployment.status.get("environment") or {}
+    if built.get("phase") == "Failed" and seconds(built.get("failedAt")) >= accepted:
+        return Problem(Reason.ENVIRONMENT_FAILED, built["message"])
+    words = built.get("message") if built.get("phase") == "Building" else ""
+    message = words or f"the environment of {deployment.full_name} is not built yet"
+    return Problem(Reason.ENVIRONMENT_BUILDING, message, patience=FOREVER)
 
 
 def _storage_problem(storage: Storage | None, direct: bool) -> Problem | None:

@@ -13,9 +13,11 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from uv import find_uv_bin
 
 from shoal import bundle
 from shoal.dispatch import Dispatcher
@@ -84,7 +86,11 @@ async def _operate(
     await _load(reconciler)
     tls = server_context(authority, settings.server_name)
     app = dispatch_application(
-        context.dispatcher, authenticate=reconciler.authenticate, worker_zip=worker_zip
+        context.dispatcher,
+        authenticate=reconciler.authenticate,
+        worker_zip=worker_zip,
+        environment=reconciler.environments.place,
+        uv=Path(find_uv_bin()),
     )
     context.dispatcher.start()
     try:

@@ -91,6 +91,12 @@ class Settings:
     """The most CPU that such a worker gets: it starts and works fast where there is room."""
     worker_memory: str = "512Mi"
     """Memory of a worker whose job and Deployment ask for none."""
+    build_variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables of builder Pods, such as UV_DEFAULT_INDEX."""
+    build_memory: str = "1Gi"
+    """Memory of a builder Pod."""
+    build_seconds: float = 3600.0
+    """How long an environment may take to be built."""
     operator_version: str = ""
     """Told in the ConfigMap `shoal`."""
     log_level: str = "INFO"
@@ -135,6 +141,9 @@ class Settings:
             worker_cpu=read.text("WORKER_CPU") or "100m",
             worker_cpu_limit=read.text("WORKER_CPU_LIMIT") or "2",
             worker_memory=read.amount("WORKER_MEMORY", "512Mi"),
+            build_variables=read.mapping("BUILD_VARIABLES"),
+            build_memory=read.amount("BUILD_MEMORY", "1Gi"),
+            build_seconds=read.seconds("BUILD_SECONDS", 3600.0),
             operator_version=__version__,
             log_level=(read.text("LOG_LEVEL") or "INFO").upper(),
         )

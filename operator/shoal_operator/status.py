@@ -311,11 +311,15 @@ def deployment_status(
     idle: int,
     wanted: int,
     trouble: Trouble | None,
+    environment: Mapping[str, Any] | None,
     now: float,
 ) -> dict[str, Any]:
     """The status of a Deployment."""
     bad = trouble is not None and not ready
-    if bad and trouble is not None:
+    built = _environment_sign(environment) if environment is not None else None
+    if built is not None and not built[1]:
+        available = ("Available", False, built[2], built[3])
+    elif bad and trouble is not None:
         available = ("Available", False, trouble.reason, trouble.message)
     else:
         available = ("Available", True, Reason.WORKERS_READY, "workers can be had")
@@ -330,6 +334,7 @@ def deployment_status(
                 Reason.PENDING if progressing else Reason.WORKERS_READY,
                 "workers are on their way" if progressing else "no worker is missing",
             ),
+            *([built] if built is not None else []),
         ],
         generation=deployment.generation,
         now=now,
@@ -342,7 +347,17 @@ def deployment_status(
         "selector": f"{names.POOL}={pool_hash},{names.INSTANCE}={instance}",
         "hash": pool_hash,
         "conditions": conditions,
+        **({"environment": dict(environment)} if environment is not None else {}),
     }
+
+
+def _environment_sign(environment: Mapping[str, Any]) -> Sign:
+    reason = {
+        "Building": Reason.ENVIRONMENT_BUILDING,
+        "Ready": Reason.ENVIRONMENT_READY,
+        "Failed": Reason.ENVIRONMENT_FAILED,
+    }[environment["phase"]]
+    return ("EnvironmentReady", environment["phase"] == "Ready", reason, environment["message"])
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

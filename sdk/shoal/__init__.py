@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from shoal.handle import JobHandle
     from shoal.hosts import Host, Kubernetes, Local
     from shoal.interpreters import (
+        MEADOWRUN_INTERPRETER,
+        SHOAL_INTERPRETER,
         AwsSecret,
         AzureSecret,
         CondaEnvironmentFile,
@@ -79,8 +81,8 @@ _HOMES = {
     "interpreters": (
         "AwsSecret AzureSecret CondaEnvironmentFile ContainerAtDigestInterpreter "
         "ContainerInterpreter ContainerInterpreterBase InterpreterSpecFile KubernetesSecret "
-        "LocalCondaInterpreter LocalInterpreter LocalPipInterpreter PipRequirementsFile "
-        "PoetryProjectPath PreinstalledInterpreter Secret"
+        "LocalCondaInterpreter LocalInterpreter LocalPipInterpreter MEADOWRUN_INTERPRETER "
+        "PipRequirementsFile PoetryProjectPath PreinstalledInterpreter SHOAL_INTERPRETER Secret"
     ),
     "results": "JobCompletion TaskResult",
     "sizing": "Resources",
@@ -102,6 +104,8 @@ PLAIN_MODULES = (
 _home_of = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "MEADOWRUN_INTERPRETER",
+    "SHOAL_INTERPRETER",
     "AwsSecret",
     "AzureSecret",
     "CommandFailedException",

@@ -20,6 +20,7 @@ from shoal.errors import ConfigurationError, NotSupportedYet, SubmissionRefused
 from shoal.hosts import Host, Kubernetes
 from shoal.interpreters import ContainerInterpreterBase
 from shoal.machinery import Call
+from shoal.packages import Packages
 from shoal.sizing import Resources
 
 AnyDeployment = Deployment | Awaitable[Deployment] | None
@@ -80,7 +81,9 @@ class Draft:
 
     async def call(self) -> Call:
         """Return the call, its deployment read from this machine where that is asked for."""
-        return Call(**self.fields, deployment=await _resolved(self.deployment))
+        deployment = await _resolved(self.deployment)
+        packages = await _packages(deployment)
+        return Call(**self.fields, deployment=deployment, packages=packages)
 
 
 def function_call(
@@ -244,6 +247,17 @@ def _whole(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}")
     return value
+
+
+async def _packages(deployment: Deployment) -> Packages | None:
+    """Read from this machine what an interpreter of it consists of."""
+    if deployment.interpreter is None or deployment.image is not None:
+        return None
+    import asyncio
+
+    from shoal.packages import packages_of
+
+    return await asyncio.to_thread(packages_of, deployment.interpreter)
 
 
 async def _resolved(deployment: AnyDeployment) -> Deployment:

@@ -20,14 +20,14 @@ from shoal.interpreters import (
     InterpreterSpecFile,
     KubernetesSecret,
     LocalInterpreter,
+    LocalPipInterpreter,
+    PipRequirementsFile,
     PreinstalledInterpreter,
     Secret,
 )
 
 if TYPE_CHECKING:
-    AnyInterpreter = (
-        LocalInterpreter | InterpreterSpecFile | ContainerInterpreterBase | PreinstalledInterpreter
-    )
+    from shoal.interpreters import AnyInterpreter
 LATER = "comes with a later version"
 
 
@@ -102,7 +102,8 @@ class Deployment:
     """Where code runs.
 
     Attributes:
-        interpreter: a container image; None means the operator's image for this Python version.
+        interpreter: a container image, or packages that are installed once in the cluster; None
+            means the operator's image for this Python version.
         code: what `mirror_local` collected; None means that the image has all that is needed.
         environment_variables: set where the code runs; no place for secrets, since whoever may read
             the custom resource can read them.
@@ -168,7 +169,8 @@ class Deployment:
             additional_sys_paths: more folders, as if they were on sys.path.
             include_sys_path_contents: upload the .py and .so files of those folders; or a list of
                 extensions to upload instead; or False to upload only what `globs` says.
-            interpreter: a ContainerInterpreter or ContainerAtDigestInterpreter.
+            interpreter: a ContainerInterpreter or ContainerAtDigestInterpreter, or a
+                PipRequirementsFile or LocalPipInterpreter, whose packages are installed once.
             globs: more files, by patterns relative to the current folder ("**" goes deep). Files
                 outside of the current folder's parent and of the folders above are a ValueError.
             environment_variables: set where the code runs.
@@ -212,11 +214,14 @@ class Deployment:
     def preinstalled_interpreter(
         cls, path_to_interpreter: str, environment_variables: dict[str, str] | None = None
     ) -> Deployment:
-        """Run by an interpreter at a path in the image; comes with a later version."""
-        raise NotSupportedYet(
-            f"Deployment.preinstalled_interpreter {LATER}: use Deployment.container_image with an "
-            "image whose `python` is the right one"
-        )
+        """Run by a Python of the cluster's image, with no code of this machine.
+
+        Args:
+            path_to_interpreter: such as "/opt/tools/bin/python"; `SHOAL_INTERPRETER` means the one
+                that runs the worker.
+            environment_variables: set where the code runs.
+        """
+        return cls(PreinstalledInterpreter(path_to_interpreter), None, environment_variables)
 
 
 class PendingDeployment(Coroutine[Any, Any, Deployment]):
@@ -267,12 +272,17 @@ def check_interpreter(interpreter: object) -> None:
                 f"{type(secret).__name__} {LATER}: make a Secret with `kubectl create secret "
                 "docker-registry` and pass shoal.KubernetesSecret(its name)"
             )
-    elif isinstance(interpreter, (LocalInterpreter, InterpreterSpecFile, PreinstalledInterpreter)):
+    elif isinstance(
+        interpreter, (PipRequirementsFile, LocalPipInterpreter, PreinstalledInterpreter)
+    ):
+        return
+    elif isinstance(interpreter, (LocalInterpreter, InterpreterSpecFile)):
         raise NotSupportedYet(
             f"{type(interpreter).__name__} {LATER}: build an image with what you need, and pass "
             "shoal.ContainerInterpreter(its name, its tag)"
         )
     else:
         raise ConfigurationError(
-            f"interpreter must be a shoal.ContainerInterpreter(...), not {interpreter!r}"
+            "interpreter must be one of Shoal's interpreters, such as "
+            f"shoal.PipRequirementsFile(...), not {interpreter!r}"
         )

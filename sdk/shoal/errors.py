@@ -28,6 +28,7 @@
         ├── WorkerNoContact          its Pods run, but can't reach the operator
         ├── PythonMismatch           your Python and the image's can't read each other's pickles
         ├── DeploymentNotFound       the deployments.shoal.dev that it names does not exist
+        ├── EnvironmentFailed        the packages that it needs could not be installed
         ├── NoBucket                 no bucket is configured
         ├── BucketNotFound, AccessDenied, StorageUnavailable    the bucket can't be used
         ├── ConditionalWritesUnsupported    the bucket ignores If-None-Match
@@ -54,10 +55,10 @@ class ShoalException(Exception):
 
 
 _MISSING_MODULE = (
-    "The module is missing where the function ran. Is its name right? Then name an image that has "
-    "it: "
-    "deployment=shoal.Deployment.container_image('repository', 'tag'), or, to send your own code "
-    "along, shoal.Deployment.mirror_local(interpreter=shoal.ContainerInterpreter('repository'))"
+    "The module is missing where the function ran. Is its name right? Then name the packages that "
+    "it needs: deployment=shoal.Deployment.mirror_local("
+    "interpreter=shoal.PipRequirementsFile('requirements.txt', '3.12')), or an image that has it: "
+    "interpreter=shoal.ContainerInterpreter('repository', 'tag')"
 )
 
 
@@ -248,6 +249,10 @@ class PythonMismatch(JobFailedException):
 
 class DeploymentNotFound(JobFailedException):
     """The deployments.shoal.dev that the job names does not exist."""
+
+
+class EnvironmentFailed(JobFailedException):
+    """The packages of the deployment could not be installed; the message is the installer's."""
 
 
 class NoBucket(JobFailedException):

@@ -1,17 +1,26 @@
 """Interpreters that a Deployment can run on, and the Secrets that open them.
 
-`ContainerInterpreter` and `ContainerAtDigestInterpreter` work; the others exist so that code
-written for Meadowrun imports, and raise NotSupportedYet when a Deployment is made with them.
+Container interpreters name an image, `PreinstalledInterpreter` a Python in the cluster's own one;
+`PipRequirementsFile` and `LocalPipInterpreter` are installed
+once in the cluster. The others exist so that code written for Meadowrun imports, and raise
+NotSupportedYet when a Deployment is made with them.
 """
 
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from shoal.errors import ConfigurationError
+
+_PYTHON = re.compile(r"^3\.(9|[1-9][0-9])(\.[0-9]{1,3})?$")
+
+
+SHOAL_INTERPRETER = MEADOWRUN_INTERPRETER = "python"
+"""The Python that runs the worker, for `PreinstalledInterpreter`; any will do."""
 
 
 class _Abstract:
@@ -118,11 +127,22 @@ class LocalCondaInterpreter(LocalInterpreter):
 
 @dataclass(frozen=True)
 class LocalPipInterpreter(LocalInterpreter):
-    """A virtual environment of this machine; comes with a later version."""
+    """What is installed beside an interpreter of this machine, at the versions that it has.
+
+    Attributes:
+        path_to_interpreter: the Python program, such as ".venv/bin/python".
+        python_version: "3.11" or "3.11.4"; None means the interpreter's own minor version.
+        additional_software: Debian packages; comes with a later version.
+    """
 
     path_to_interpreter: str
     python_version: str | None = None
     additional_software: Sequence[str] | str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a version that no worker can have."""
+        if self.python_version is not None:
+            check_python_version(self.python_version)
 
 
 class InterpreterSpecFile(_Abstract):
@@ -140,11 +160,21 @@ class CondaEnvironmentFile(InterpreterSpecFile):
 
 @dataclass(frozen=True)
 class PipRequirementsFile(InterpreterSpecFile):
-    """A requirements.txt; comes with a later version."""
+    """A requirements.txt on this machine.
+
+    Attributes:
+        path_to_requirements_file: the file; those that it includes (-r) count as part of it.
+        python_version: "3.11" or "3.11.4"; the cluster must have an image for it.
+        additional_software: Debian packages; comes with a later version.
+    """
 
     path_to_requirements_file: str
     python_version: str
     additional_software: Sequence[str] | str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a version that no worker can have."""
+        check_python_version(self.python_version)
 
 
 @dataclass(frozen=True)
@@ -158,9 +188,32 @@ class PoetryProjectPath(InterpreterSpecFile):
 
 @dataclass(frozen=True)
 class PreinstalledInterpreter:
-    """An interpreter at a path in the image; comes with a later version."""
+    """A Python that is in the cluster's image already, such as "/opt/tools/bin/python".
+
+    With `SHOAL_INTERPRETER`, the one that runs the worker.
+    """
 
     path_to_interpreter: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is no path."""
+        path = self.path_to_interpreter
+        if not isinstance(path, str) or not path or any(c.isspace() for c in path):
+            raise ConfigurationError(f"path_to_interpreter can't be {path!r}: name a program")
+
+
+if TYPE_CHECKING:
+    AnyInterpreter = (
+        LocalInterpreter | InterpreterSpecFile | ContainerInterpreterBase | PreinstalledInterpreter
+    )
+
+
+def check_python_version(version: object) -> None:
+    """Refuse what is no version of Python that a worker can have."""
+    if not isinstance(version, str) or not _PYTHON.match(version):
+        raise ConfigurationError(
+            f'python_version must be such as "3.11" or "3.11.4", 3.9 or newer; it is {version!r}'
+        )
 
 
 def _check_repository(name: str) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,11 @@ from shoal.errors import (
     ConfigurationError,
     JobDeleted,
     JobNotFound,
+    NotSupportedYet,
     ObjectNotFound,
     StorageError,
 )
+from shoal.interpreters import SHOAL_INTERPRETER, PreinstalledInterpreter
 from shoal.ledger import Terminal
 from shoal.ledger_reader import LedgerReader
 from shoal.local_workers import MOST_WORKERS, LocalWorkers, engine
@@ -68,6 +71,18 @@ class LocalRunner:
             ConfigurationError: the deployment names a container image; or the name is taken.
             Unpicklable: the function or an item cannot be pickled.
         """
+        if call.packages is not None:
+            raise NotSupportedYet(
+                "Local() installs no packages: leave the interpreter out to use this one, or use "
+                "Kubernetes()"
+            )
+        chosen = call.deployment.interpreter
+        wanted = chosen.path_to_interpreter if isinstance(chosen, PreinstalledInterpreter) else ""
+        if wanted not in ("", SHOAL_INTERPRETER, sys.executable):
+            raise ConfigurationError(
+                f"Local() runs {sys.executable}, not {wanted}: pass shoal.SHOAL_INTERPRETER, or "
+                "use Kubernetes()"
+            )
         if call.deployment.image is not None:
             raise ConfigurationError(
                 f"Local() runs no containers: {call.deployment.image.image_name} needs "

@@ -15,10 +15,11 @@ from shoal.deployment import Deployment
 from shoal.discovery import Place
 from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
 from shoal.following import LABEL, PROCESS
-from shoal.interpreters import KubernetesSecret
+from shoal.interpreters import KubernetesSecret, PreinstalledInterpreter
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
 from shoal.outages import insist
+from shoal.packages import Packages
 from shoal.resources import Job, MapJob
 from shoal.storage import Storage
 
@@ -57,7 +58,7 @@ def prepare(call: Call, place: Place | None) -> Prepared:
     inputs = _pack(call)
     run_id = secrets.token_hex(16)
     spec: dict[str, Any] = {"id": run_id, **_what(call, inputs)}
-    if where := _where(call.deployment):
+    if where := _where(call.deployment, call.packages):
         spec["deployment"] = where
     if call.resources is not None:
         names = ("cpu", "memory", "ephemeralStorage")
@@ -194,7 +195,7 @@ def _what(call: Call, inputs: packing.PackedInputs | None) -> dict[str, Any]:
     return what
 
 
-def _where(deployment: Deployment) -> dict[str, Any]:
+def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
     """Return the fields of the resource's `deployment`."""
     where: dict[str, Any] = {}
     if image := deployment.image:
@@ -204,7 +205,11 @@ def _where(deployment: Deployment) -> dict[str, Any]:
         if isinstance(secret := image.username_password_secret, KubernetesSecret):
             where["imagePullSecrets"] = [{"name": secret.secret_name}]
     else:
-        where["python"] = packing.python_version()
+        where["python"] = packages.python if packages else packing.python_version()
+    if isinstance(deployment.interpreter, PreinstalledInterpreter):
+        where["interpreter"] = deployment.interpreter.path_to_interpreter
+    if packages and packages.requirements:
+        where["environment"] = {"requirements": list(packages.requirements)}
     if code := deployment.code:
         where["code"] = {
             "sha256": code.sha256,

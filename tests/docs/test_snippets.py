@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import package_index
 import pytest
 import snippets
 import yaml
@@ -30,7 +33,20 @@ def named(value: object) -> str:
 def test_the_python_of_a_page_runs(page: Path, shell: Shell) -> None:
     if page.name == "kubectl.md":  # it attaches to what the page's shell has applied
         shell.run("kubectl", "apply", "-f", "examples/map.yaml")
+    if page.name == "python.md":  # Pods may have no way out to an index
+        shell = _with_index(shell)
     shell.run(sys.executable, ROOT / "tests" / "docs" / "notebook.py", page)
+
+
+def _with_index(shell: Shell) -> Shell:
+    """Serve what examples/requirements.txt names in the shell's namespace."""
+    wheels = dict([package_index.wheel("six", "1.17.0", {"six.py": "__version__ = '1.17.0'\n"})])
+    image = f"docker.io/library/python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+    for body in package_index.manifests(wheels, image):
+        shell.run("kubectl", "create", "-f", "-", stdin=json.dumps(body))
+    shell.run("kubectl", "wait", "--for=condition=Ready", "pod/index", "--timeout=60s")
+    named = {"SHOAL_PACKAGE_INDEX": package_index.url(shell.namespace)}
+    return replace(shell, variables={**shell.variables, **named})
 
 
 @pytest.mark.parametrize("page", SHELL_PAGES, ids=named)

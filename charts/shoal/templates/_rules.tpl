@@ -1,8 +1,12 @@
 {{/* What the operator may do in a namespace that it serves. */}}
 {{- define "shoal.servedRules" -}}
 - apiGroups: [shoal.dev]
-  resources: [jobs, mapjobs]
+  resources: [mapjobs]
   verbs: [get, list, watch, delete]
+# A deployment's packages are installed by a job.
+- apiGroups: [shoal.dev]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
 # The deployment inside a job becomes an object of its own, which goes when nobody needs it.
 - apiGroups: [shoal.dev]
   resources: [deployments]

@@ -1,15 +1,17 @@
 """The dispatcher's face to workers: HTTP, JSON, and frames where bytes travel.
 
-======================= =====================================================================
-``GET /v1/worker.zip``  the worker, for Pods that begin; no credential
-``POST /v1/poll``       what I hold -> claims
-``POST /v1/report``     a frame of outcomes and output -> answered when they are durable
-``POST /v1/job``        ``{"job"}`` -> the job's description with fresh URLs
-``POST /v1/upload``     ``{"job"}`` -> key and URL for one large result
-======================= =====================================================================
+======================== ====================================================================
+``GET /v1/worker.zip``   the worker, for Pods that begin; no credential
+``GET /v1/uv``           the tool with which environments are built; no credential
+``POST /v1/environment`` -> where the archive is that this worker unpacks before all else
+``POST /v1/poll``        what I hold -> claims
+``POST /v1/report``      a frame of outcomes and output -> answered when they are durable
+``POST /v1/job``         ``{"job"}`` -> the job's description with fresh URLs
+``POST /v1/upload``      ``{"job"}`` -> key and URL for one large result
+======================== ====================================================================
 
-Every request but the first names the protocol's version and is authenticated. A worker of a version
-that is not served gets 426, and exits.
+Every POST names the protocol's version and is authenticated. A worker of a version that is not
+served gets 426, and exits.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -40,9 +43,17 @@ _log = logging.getLogger(__name__)
 
 
 def application(
-    dispatcher: Dispatcher, *, authenticate: Authenticate, worker_zip: bytes
+    dispatcher: Dispatcher,
+    *,
+    authenticate: Authenticate,
+    worker_zip: bytes,
+    environment: Callable[[WorkerIdentity], Awaitable[dict[str, str]]] | None = None,
+    uv: Path | None = None,
 ) -> web.Application:
-    """Return the web application that serves `dispatcher` to workers."""
+    """Return the web application that serves `dispatcher` to workers.
+
+    `environment` and `uv`, the tool's file, are there where environments are built.
+    """
     routes = _Routes(dispatcher, authenticate)
     app = web.Application(client_max_size=LARGEST)
 
@@ -54,6 +65,16 @@ def application(
     app.router.add_post("/v1/report", routes.checked(routes.report))
     app.router.add_post("/v1/job", routes.checked(routes.job))
     app.router.add_post("/v1/upload", routes.checked(routes.upload))
+    if environment is not None:
+        app.router.add_post(
+            "/v1/environment", routes.checked(lambda worker, _: environment(worker))
+        )
+    if uv is not None:
+
+        async def send_uv(_: web.Request) -> web.FileResponse:
+            return web.FileResponse(uv)
+
+        app.router.add_get("/v1/uv", send_uv)
     return app
 
 

@@ -10,8 +10,14 @@ They are the one source: the CustomResourceDefinitions in `crds/` are generated 
 from __future__ import annotations
 
 from .conditions import Condition, find_condition
-from .deployment import Deployment, DeploymentSpec, DeploymentStatus, JobDeployment
-from .environment import Code, EnvironmentVariable, ImagePullSecret, Resources
+from .deployment import (
+    Deployment,
+    DeploymentSpec,
+    DeploymentStatus,
+    EnvironmentStatus,
+    JobDeployment,
+)
+from .environment import Code, Environment, EnvironmentVariable, ImagePullSecret, Resources
 from .function import Function, MapFunction, Payload
 from .job import Job, JobSpec, JobStatus
 from .kinds import API_VERSION, CATEGORY, GROUP, KINDS, VERSION, Kind, full_name
@@ -33,6 +39,8 @@ __all__ = [
     "Deployment",
     "DeploymentSpec",
     "DeploymentStatus",
+    "Environment",
+    "EnvironmentStatus",
     "EnvironmentVariable",
     "Function",
     "ImagePullSecret",

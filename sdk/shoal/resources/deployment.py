@@ -17,14 +17,16 @@ from .model import StatusModel
 from .resource import Resource
 from .rules import Rule, immutable
 from .storage import Storage
-from .values import ObjectName
+from .values import ObjectName, Sha256, Size, Time
 
 _SURROUNDINGS = (
     "image",
     "python",
+    "interpreter",
     "imagePullPolicy",
     "imagePullSecrets",
     "code",
+    "environment",
     "environmentVariables",
     "serviceAccountName",
 )
@@ -91,6 +93,22 @@ class DeploymentSpec(Surroundings):
     )
 
 
+class EnvironmentStatus(StatusModel):
+    """How the packages of a Deployment stand."""
+
+    phase: Literal["Building", "Ready", "Failed"] = Field(
+        description="Building, Ready or Failed; a new job lets a failed one be built again."
+    )
+    job: str = Field(description="Name of the jobs.shoal.dev that builds it; its log tells how.")
+    message: str = Field(description="What is going on, or what the installer said last.")
+    failed_at: Time | None = Field(default=None, description="When it failed.")
+    sha256: Sha256 | None = Field(default=None, description="SHA-256 of the archive.")
+    size: Size | None = Field(default=None, description="Size of the archive in bytes.")
+    python: str | None = Field(
+        default=None, description="Version of the Python that the packages are for."
+    )
+
+
 class DeploymentStatus(StatusModel):
     """The state of the workers."""
 
@@ -111,8 +129,13 @@ class DeploymentStatus(StatusModel):
     hash: str | None = Field(
         default=None, description="Hash of the fields that make one worker as good as another."
     )
+    environment: EnvironmentStatus | None = Field(
+        default=None, description="How the packages of spec.environment stand."
+    )
     conditions: Conditions = Field(
-        default_factory=list, description="Whether workers can be had (Available), and why not."
+        default_factory=list,
+        description="Whether workers can be had (Available), and why not; whether the packages of "
+        "spec.environment are installed (EnvironmentReady).",
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic.config import JsonDict
 
 from .model import Model
-from .values import ImageName, ObjectName, PythonVersion, Quantity, Sha256, Size
+from .values import ImageName, ImagePath, ImagePython, ObjectName, Quantity, Sha256, Size
 
 
 def _inside(path: str) -> str:
@@ -67,6 +67,23 @@ class Code(Model):
     )
 
 
+Requirement = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\n\r]*\S[^\n\r]*$", max_length=2048),
+]
+
+
+class Environment(Model):
+    """Packages that a builder Pod installs once, and each worker unpacks."""
+
+    requirements: list[Requirement] = Field(
+        min_length=1,
+        max_length=2000,
+        description="Lines of a requirements.txt, such as numpy==2.3.1 or --extra-index-url URL. "
+        "Nothing in them may lie on the machine that wrote them.",
+    )
+
+
 class EnvironmentVariable(Model):
     """A variable that the user's code sees."""
 
@@ -97,10 +114,15 @@ class Surroundings(Model):
         description="Container image with Python in it; nothing of Shoal has to be inside. "
         "Default: the operator's image for the Python version.",
     )
-    python: PythonVersion | None = Field(
+    python: ImagePython | None = Field(
         default=None,
-        description='Minor version of Python, such as "3.12", by which the operator chooses '
+        description='Version of Python, such as "3.12" or "3.12.4", by which the operator chooses '
         "an image when none is named.",
+    )
+    interpreter: ImagePath | None = Field(
+        default=None,
+        description="Path of the Python in the image that runs the code, such as "
+        "/opt/tools/bin/python. Default: python.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
         default=None,
@@ -114,6 +136,11 @@ class Surroundings(Model):
     )
     code: Code | None = Field(
         default=None, description="The user's own modules and files, which the SDK uploaded."
+    )
+    environment: Environment | None = Field(
+        default=None,
+        description="Packages beside those of the image: installed once for all workers, by a Job "
+        "that the operator makes.",
     )
     environment_variables: list[EnvironmentVariable] | None = Field(
         default=None,

@@ -76,6 +76,10 @@ FunctionName = Annotated[
     str, StringConstraints(pattern=r"^[^\s.:]+(\.[^\s.:]+)+$", max_length=1024)
 ]
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.(9|[1-9][0-9])$", max_length=4)]
+ImagePath = Annotated[str, StringConstraints(pattern=r"^\S+$", max_length=1024)]
+ImagePython = Annotated[
+    str, StringConstraints(pattern=r"^3\.(9|[1-9][0-9])(\.[0-9]{1,3})?$", max_length=8)
+]
 ObjectName = Annotated[
     str,
     StringConstraints(pattern=OBJECT_NAME, min_length=1, max_length=253),

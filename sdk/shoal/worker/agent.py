@@ -287,6 +287,10 @@ def _say(text: str) -> None:
 
 def main() -> int:
     """Run a worker as the Pod's environment says; return the exit code."""
+    if os.environ.get("SHOAL_ENVIRONMENT"):
+        from . import environment
+
+        environment.enter()
     scratch = os.environ["SHOAL_SCRATCH"]
     for name in ("work", "tmp", "results", "unsent", "code"):
         os.makedirs(os.path.join(scratch, name), exist_ok=True)

@@ -176,6 +176,7 @@ def _write(
 def _prepare(job: dict[str, Any], blobs: list[memoryview], pickler: Pickler, peak: Peak) -> Call:
     """Return what runs one task of the job on its item's bytes."""
     sys.path[:0] = job["sysPaths"]
+    os.environ["SHOAL_JOB"] = job["id"]
     os.chdir(job["directory"])
     if job["kind"] == "command":
         return lambda _item: _command(job, blobs)

@@ -250,7 +250,7 @@ def _hint(kind: str, message: str) -> str:
     text = f"the function could not be loaded: {kind}: {message}"
     if kind == "ModuleNotFoundError":
         text += (
-            "; check the name, and if it is right, name an image that has the module "
-            "(deployment.image; in Python Deployment.container_image('repository', 'tag'))"
+            "; check the name, and if it is right, name an image that has the module, or the "
+            "packages that it is in (deployment.image, deployment.environment)"
         )
     return text

@@ -55,6 +55,14 @@ class Objects:
         headers = {"Range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
         return self._retried("GET", parts, headers, None)
 
+    def read(self, url: str, file: IO[bytes]) -> None:
+        """Write the object to `file`, from its beginning, piece by piece; raises as `get` does."""
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            file.write(_read_file(unquote(parts.path), None))
+        else:
+            self._retried("GET", parts, {}, None, file)
+
     def put(self, url: str, path: str) -> None:
         """Write the object from the file at `path`, streamed, and only if it does not exist.
 
@@ -76,12 +84,17 @@ class Objects:
         self._retried("PUT", parts, headers, path)
 
     def _retried(
-        self, method: str, parts: SplitResult, headers: dict[str, str], path: str | None
+        self,
+        method: str,
+        parts: SplitResult,
+        headers: dict[str, str],
+        path: str | None,
+        sink: IO[bytes] | None = None,
     ) -> bytes:
         trouble = ""
         for wait in (*BACKOFFS, 0.0):
             try:
-                status, text = self._once(method, parts, headers, path)
+                status, text = self._once(method, parts, headers, path, sink)
             except (OSError, http.client.HTTPException) as error:
                 trouble = f"{type(error).__name__}: {error}"
             else:
@@ -100,7 +113,12 @@ class Objects:
         raise ObjectError(f"{method} {parts.netloc}{parts.path} failed: {trouble}")
 
     def _once(
-        self, method: str, parts: SplitResult, headers: dict[str, str], path: str | None
+        self,
+        method: str,
+        parts: SplitResult,
+        headers: dict[str, str],
+        path: str | None,
+        sink: IO[bytes] | None,
     ) -> tuple[int, bytes]:
         target = parts.path + ("?" + parts.query if parts.query else "")
         body: IO[bytes] | None = open(path, "rb") if path else None  # noqa: SIM115
@@ -116,6 +134,11 @@ class Objects:
                 connection = kind(parts.netloc, timeout=TIMEOUT)
             connection.request(method, target, body, headers)
             response = connection.getresponse()
+            if sink is not None and response.status == 200:
+                sink.seek(0)
+                sink.truncate()
+                while piece := response.read(1 << 20):
+                    sink.write(piece)
             text = response.read()
         except BaseException:
             if connection is not None:

@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import time
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 #: How long a call that does not wait for work may take, in seconds.
@@ -74,6 +74,26 @@ class Line:
                 raise Refused(f"HTTP {response.status}: {text[:500]!r}")
             raise Unreachable(f"HTTP {response.status}: {text[:500]!r}")
         raise Unreachable("the connection broke twice")
+
+    def fetch(self, path: str, file: IO[bytes]) -> None:
+        """GET `path`, which takes no credential, and write it to `file`.
+
+        Raises:
+            Unreachable: no answer, or not the whole of it.
+        """
+        self.close()
+        try:
+            connection = self._open(CALL_SECONDS)
+            connection.request("GET", path)
+            response = connection.getresponse()
+            if response.status != 200:
+                raise Unreachable(f"HTTP {response.status}: {response.read()[:500]!r}")
+            while piece := response.read(1 << 20):
+                file.write(piece)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{type(error).__name__}: {error}") from error
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Close the connection."""

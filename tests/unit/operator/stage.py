@@ -95,6 +95,10 @@ class Stage:
         found = [body for (plural, _, _), body in self.api.objects.items() if plural == "pods"]
         return [pod for pod in found if memory in ("", memory_of(pod))]
 
+    def pods_of(self, kind: str) -> list[Body]:
+        """The Pods that something of that kind owns."""
+        return [p for p in self.pods() if p["metadata"]["ownerReferences"][0]["kind"] == kind]
+
     async def pod(self, memory: str = "") -> Body:
         """The one Pod of that size, when it is there."""
         await self.until(lambda: len(self.pods(memory)) == 1)

@@ -272,32 +272,24 @@ async def test_cancelling_ends_a_run(local: shoal.Local, here: shoal.Deployment)
 
 
 async def test_a_cancelled_caller_cancels_the_run(
-    local: shoal.Local, here: shoal.Deployment
+    local: shoal.Local, here: shoal.Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import time
+    def begin() -> None:
+        import time
 
-    call = shoal.run_function(
-        lambda: time.sleep(600), local, deployment=here, name="cancelled-by-caller"
-    )
+        print("it runs")
+        time.sleep(600)
+
+    call = shoal.run_function(begin, local, deployment=here, name="cancelled-by-caller")
     task = asyncio.create_task(call)
-    handle = await running("cancelled-by-caller", local)
+    async with asyncio.timeout(30):
+        while "it runs" not in capsys.readouterr().out:  # the caller waits, and shows output
+            await asyncio.sleep(0.01)
+    handle = await shoal.attach("cancelled-by-caller", local)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (await handle.wait()).phase == "Cancelled"
-
-
-async def running(name: str, host: shoal.Host) -> shoal.JobHandle:
-    """Attach as soon as the run is there and runs."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                handle = await shoal.attach(name, host)
-                if (await handle.status()).phase == "Running":
-                    return handle
-            except JobNotFound:
-                pass  # not there yet
-            await asyncio.sleep(0.01)
 
 
 async def test_fire_and_forget_returns_none(local: shoal.Local, here: shoal.Deployment) -> None:

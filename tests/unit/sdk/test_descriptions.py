@@ -109,11 +109,8 @@ def test_container_images() -> None:
     "interpreter",
     [
         shoal.LocalCondaInterpreter("env"),
-        shoal.LocalPipInterpreter("/bin/python"),
         shoal.CondaEnvironmentFile("environment.yml"),
-        shoal.PipRequirementsFile("requirements.txt", "3.11"),
         shoal.PoetryProjectPath("", "3.11"),
-        shoal.PreinstalledInterpreter("/bin/python"),
         shoal.ContainerInterpreter("python", username_password_secret=shoal.AwsSecret("x")),
         shoal.ContainerInterpreter("python", username_password_secret=shoal.AzureSecret("x")),
     ],
@@ -128,8 +125,6 @@ def test_interpreters_of_later_versions_are_refused_by_name(interpreter: Any) ->
 def test_deployments_of_later_versions_are_refused_by_name() -> None:
     with pytest.raises(NotImplementedError, match=r"Deployment\.git_repo"):
         shoal.Deployment.git_repo("https://example.com/x")
-    with pytest.raises(NotImplementedError, match="preinstalled_interpreter"):
-        shoal.Deployment.preinstalled_interpreter("/bin/python")
 
 
 def test_mirror_local_is_awaited_by_asyncio_run_too() -> None:

@@ -1,0 +1,145 @@
+"""What an interpreter of this machine tells a builder in the cluster to install."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shoal
+from shoal.errors import ConfigurationError
+from shoal.packages import INDEX_VARIABLE, packages_of
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture(autouse=True)
+def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(INDEX_VARIABLE, raising=False)
+
+
+def lines_of(folder: Path, text: str) -> tuple[str, ...]:
+    path = folder / "requirements.txt"
+    path.write_text(text)
+    found = packages_of(shoal.PipRequirementsFile(str(path), "3.12"))
+    assert found is not None
+    assert found.python == "3.12"
+    return found.requirements
+
+
+def test_a_requirements_file_is_taken_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "base.txt").write_text("six==1.17.0\n-r deeper.txt\n")
+    (tmp_path / "more" / "deeper.txt").write_text("tqdm\n")
+    text = (
+        "# what we need\n--extra-index-url https://example.com/simple\n\n"
+        "numpy == 2.3.1  # fast\n-r more/base.txt\n"
+        "scipy==1.15 \\\n    --hash=sha256:abc\n"
+        "tool @ git+https://example.com/tool@v1#egg=tool\n"
+    )
+    assert lines_of(tmp_path, text) == (
+        "--extra-index-url https://example.com/simple",
+        "numpy == 2.3.1",
+        "six==1.17.0",
+        "tqdm",
+        "scipy==1.15      --hash=sha256:abc",
+        "tool @ git+https://example.com/tool@v1#egg=tool",
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-e .", "--editable=./x", "./wheels/x-1.0-py3-none-any.whl", "x-1.0.whl", "file:///tmp/x"],
+)
+def test_what_is_on_this_machine_only_is_refused_by_name(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigurationError, match="is on this machine only") as told:
+        lines_of(tmp_path, f"numpy\n{line}\n")
+    assert repr(line) in str(told.value)
+
+
+def test_files_that_do_not_help(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"missing\.txt: No such file"):
+        packages_of(shoal.PipRequirementsFile(str(tmp_path / "missing.txt"), "3.12"))
+    with pytest.raises(ConfigurationError, match="names no package"):
+        lines_of(tmp_path, "# nothing\n")
+    with pytest.raises(shoal.NotSupportedYet, match="constraints"):
+        lines_of(tmp_path, "numpy\n-c constraints.txt\n")
+
+
+@pytest.mark.parametrize("version", ["3", "3.8", "2.7", "3.11.x", 3.11])
+def test_versions_of_python_that_no_worker_has(version: Any) -> None:
+    with pytest.raises(ConfigurationError, match="python_version"):
+        shoal.PipRequirementsFile("requirements.txt", version)
+    with pytest.raises(ConfigurationError, match="python_version"):
+        shoal.LocalPipInterpreter(sys.executable, version)
+
+
+def test_debian_packages_are_not_ignored(tmp_path: Path) -> None:
+    with pytest.raises(shoal.NotSupportedYet, match="additional_software"):
+        packages_of(shoal.LocalPipInterpreter(sys.executable, additional_software="libgomp1"))
+
+
+def test_what_is_installed_beside_an_interpreter(tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+
+    def install(name: str, version: str, direct: dict[str, Any] | None = None) -> None:
+        info = site / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        if direct:
+            (info / "direct_url.json").write_text(json.dumps(direct))
+
+    install("Some_Tool", "1.0")
+    install("pip", "24.0")
+    install("mine", "0.1", {"url": "file:///home/me/mine", "dir_info": {"editable": True}})
+    vcs = {"vcs": "git", "commit_id": "abc"}
+    install("forked", "2", {"url": "https://example.com/forked", "vcs_info": vcs})
+    install("zipped", "3", {"url": "https://example.com/z.whl", "archive_info": {}})
+    found = packages_of(shoal.LocalPipInterpreter(str(python)))
+    assert found is not None
+    assert found.python == HERE
+    assert found.requirements == (
+        "forked @ git+https://example.com/forked@abc",
+        "Some_Tool==1.0",
+        "zipped @ https://example.com/z.whl",
+    )
+    assert packages_of(shoal.LocalPipInterpreter(str(python), "3.9.5")).python == "3.9.5"  # type: ignore[union-attr]
+    install("local", "4", {"url": "file:///home/me/local.whl", "archive_info": {}})
+    with pytest.raises(ConfigurationError, match=r"local 4 .*file:///home/me/local\.whl"):
+        packages_of(shoal.LocalPipInterpreter(str(python)))
+
+
+def test_interpreters_that_do_not_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no program that can be run"):
+        packages_of(shoal.LocalPipInterpreter(str(tmp_path / "python")))
+    with pytest.raises(ConfigurationError, match="does not tell what is installed"):
+        packages_of(shoal.LocalPipInterpreter("/bin/false"))
+
+
+def test_an_index_for_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(INDEX_VARIABLE, "https://index.example.com/simple")
+    ours = "--index-url https://index.example.com/simple"
+    assert lines_of(tmp_path, "numpy\n") == (ours, "numpy")
+    assert lines_of(tmp_path, "-i https://own\nnumpy\n") == ("-i https://own", "numpy")
+    monkeypatch.setenv(INDEX_VARIABLE, "https://me:secret@index.example.com/simple")
+    with pytest.raises(ConfigurationError, match="has a password in it") as told:
+        lines_of(tmp_path, "numpy\n")
+    assert "secret" not in str(told.value)
+
+
+async def test_local_installs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy\n")
+    chosen = shoal.PipRequirementsFile(str(tmp_path / "requirements.txt"), HERE)
+    with pytest.raises(shoal.NotSupportedYet, match="installs no packages"):
+        await shoal.run_function(len, shoal.Local(), None, shoal.Deployment(chosen), [[]])
+    other = shoal.Deployment.preinstalled_interpreter("/opt/python")
+    with pytest.raises(ConfigurationError, match="/opt/python"):
+        await shoal.run_function(len, shoal.Local(), None, other, [[]])
+    same = shoal.Deployment.preinstalled_interpreter(shoal.MEADOWRUN_INTERPRETER)
+    assert await shoal.run_function(len, shoal.Local(), None, same, [[]]) == 0
