@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from .plan import earliest
 from .poolkeeping import PoolKeeper
 from .pools import Pool
 from .resolve import deployment_pool
+from .runs import Run
 from .status import deployment_status
 from .statuswriting import StatusWriter
 
@@ -44,18 +45,17 @@ class DeploymentKeeper:
         environments: EnvironmentKeeper,
         *,
         pools_in_use: Callable[[str], Iterable[Pool]],
-        asked: Callable[[CustomResource], float],
+        runs_of: Callable[[CustomResource], Sequence[Run]],
         on_environment: Callable[[str, str], None],
     ) -> None:
-        """`pools_in_use(uid)` gives the pools that jobs use of a Deployment, `asked` when the last
-        job that uses it was created; `on_environment(namespace, name)` says that it stands
-        differently."""
+        """`pools_in_use(uid)` gives the pools that jobs use of a Deployment, `runs_of` these jobs;
+        `on_environment(namespace, name)` says that its environment stands differently."""
         self._context = context
         self._pools = pools
         self._writer = writer
         self._environments = environments
         self._pools_in_use = pools_in_use
-        self._asked = asked
+        self._runs_of = runs_of
         self._on_environment = on_environment
         self._used: dict[str, float] = {}
         self._known: dict[str, dict[str, Pool]] = {}
@@ -72,7 +72,8 @@ class DeploymentKeeper:
         environment = await self._environments.keep(deployment)
         own = deployment_pool(deployment, self._context.settings)
         if environment is not None and environment.phase != "Ready":
-            own = replace(own, min_workers=0)
+            there = self._context.cache.pods(own.namespace, own.hash)
+            own = replace(own, min_workers=min(own.min_workers, sum(pod.alive for pod in there)))
         used = list(self._pools_in_use(uid))
         pods = self._context.cache.pods_of(uid)
         pools = {own.hash: own}
@@ -87,7 +88,7 @@ class DeploymentKeeper:
         pods = self._context.cache.pods_of(uid)
         await self._pools.delete_ended([pod for pod in pods if pod.pool not in pools])
         in_use = used or any(pod.alive for pod in pods) or own.min_workers
-        if in_use or self._asked(deployment):
+        if in_use or self._runs_of(deployment):
             self._used[uid] = time.time()
         elif deployment.labels.get(names.AUTO) == "true":
             idle_until = self._used.setdefault(uid, time.time()) + UNUSED_SECONDS
@@ -96,7 +97,7 @@ class DeploymentKeeper:
                 return 0.0
             wake = earliest(wake, idle_until)
         due = await self._tell(deployment, list(pools.values()), environment)
-        return earliest(wake, due)
+        return earliest(wake, due, environment.retry_at if environment is not None else 0.0)
 
     def _left(self, own: Pool, pods: Iterable[PodFact]) -> Iterable[Pool]:
         """The pools of Pods that no job needs any more, as they were when one did.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from shoal.dispatch import NotAttachedYet, WorkerIdentity
-from shoal.errors import ApiError
+from shoal.errors import ApiError, StorageError
 from shoal.kube import JOBS
 
 from . import names
@@ -22,31 +23,41 @@ from .buckets import BucketProblem
 from .cache import CustomResource
 from .context import Context
 from .jobbucket import JobBucket
-from .pools import base_image, build_name
+from .pools import OF_BUILDS, base_image, build_name
+from .reasons import Reason
 from .resolve import JobPlace, storage_of_spec
+from .runs import Run
 from .settings import Settings
-from .status import finished_at
 
 logger = logging.getLogger(__name__)
 
 BUILDER = "_shoal_worker.building.build"
 
 
+RETRY_SECONDS = 5.0
+"""How often a build that the API server refuses is asked for again, where that may heal."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a Deployment's environment stands; `archive` is the build's result once it is ready."""
+    """How a Deployment's environment stands.
+
+    `uid` is that of the build which failed, `archive` the result of one that went well; at
+    `retry_at` it is to be looked at again.
+    """
 
     phase: Literal["Building", "Ready", "Failed"]
     job: str
     message: str
+    uid: str = ""
     archive: Mapping[str, Any] | None = None
-    failed_at: str = ""
+    retry_at: float = 0.0
 
     def status(self) -> dict[str, Any]:
         """As it stands in the Deployment's status."""
         found = {"phase": self.phase, "job": self.job, "message": self.message}
-        if self.failed_at:
-            found["failedAt"] = self.failed_at
+        if self.uid:
+            found["uid"] = self.uid
         archive = self.archive or {}
         return found | {key: archive[key] for key in ("sha256", "size", "python") if key in archive}
 
@@ -54,15 +65,15 @@ class State:
 def build_job(deployment: CustomResource, settings: Settings) -> dict[str, Any]:
     """The Job that builds a Deployment's environment."""
     spec, wanted = deployment.spec, deployment.spec["environment"]
-    where = {
+    where: dict[str, Any] = {
         "image": base_image(spec, settings),
         "environmentVariables": [
             {"name": name, "value": value} for name, value in settings.build_variables.items()
         ],
     }
-    for name in ("interpreter", "imagePullPolicy", "imagePullSecrets", "serviceAccountName"):
-        if spec.get(name):
-            where[name] = spec[name]
+    where |= {field: spec[field] for field in OF_BUILDS if spec.get(field)}
+    storage = where.pop("storage", None)
+    del where["environment"]
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.JOB,
@@ -79,7 +90,7 @@ def build_job(deployment: CustomResource, settings: Settings) -> dict[str, Any]:
             "resources": {"memory": settings.build_memory},
             "isolation": "job",
             "activeDeadlineSeconds": int(settings.build_seconds),
-            **({"storage": spec["storage"]} if spec.get("storage") else {}),
+            **({"storage": storage} if storage else {}),
         },
     }
 
@@ -88,41 +99,42 @@ class EnvironmentKeeper:
     """Has environments built, and tells workers where they are."""
 
     def __init__(
-        self,
-        context: Context,
-        *,
-        asked: Callable[[CustomResource], float],
-        deployment_of: Callable[[str], str],
+        self, context: Context, *, runs_of: Callable[[CustomResource], Iterable[Run]]
     ) -> None:
-        """`asked(deployment)` says when the last job began to wait for it, 0 where none waits;
-        `deployment_of(uid)` is the name of the Deployment that a job uses."""
+        """`runs_of(deployment)` are the unfinished jobs that use a Deployment."""
         self._context = context
-        self._asked = asked
-        self._deployment_of = deployment_of
+        self._runs_of = runs_of
 
     async def keep(self, deployment: CustomResource) -> State | None:
-        """Have a Deployment's environment built if it is not; None where it wants none."""
+        """Have a Deployment's environment built if it is not; None where it wants none.
+
+        A build that failed is made anew for a job that came after it, and for a Deployment that has
+        not seen it fail: its cause may be gone.
+        """
         name = build_name(deployment.spec, self._context.settings)
         if not name:
             return None
+        told = deployment.status.get("environment") or {}
+        if told.get("job") != name:
+            told = {}
         job = self._context.cache.named(names.JOB, deployment.namespace, name)
         if job is None:
-            await self._begin(deployment)
-        elif job.finished and not job.deleting:
-            if (archive := _archive(job)) is not None:
-                return State("Ready", name, f"built by {job.full_name}", archive)
-            if max(self._asked(deployment), deployment.created) <= finished_at(job):
-                ended = str(job.status.get("completionTime") or "")
-                return State("Failed", name, _why(job), failed_at=ended)
-            await self._again(job)
-        words = f"{names.full_name(names.JOB, name)} installs its packages"
-        return State("Building", name, words)
+            uid = told.get("uid") or ""
+            if told.get("phase") == "Failed" and not self._is_asked_anew(deployment, uid):
+                return State("Failed", name, told["message"], uid)
+            return await self._begin(deployment, name)
+        if job.deleting or not job.finished:
+            return _building(job)
+        if (archive := _archive(job)) is not None:
+            return State("Ready", name, f"built by {job.full_name}", archive=archive)
+        if told and not self._is_asked_anew(deployment, job.uid):
+            return State("Failed", name, _why(job), job.uid)
+        await self._delete(job)
+        return _building(job)
 
     def is_wanted(self, job: CustomResource) -> bool:
         """Whether a finished Job holds an environment that some Deployment uses."""
-        if names.ENVIRONMENT not in job.labels or not job.says("Complete"):
-            return False
-        return any(True for _ in self.of_build(job))
+        return names.ENVIRONMENT in job.labels and job.says("Complete") and bool(self.of_build(job))
 
     def of_build(self, job: CustomResource) -> list[CustomResource]:
         """The Deployments whose environment a Job builds."""
@@ -133,46 +145,52 @@ class EnvironmentKeeper:
             and build_name(deployment.spec, self._context.settings) == job.name
         ]
 
-    async def place(self, worker: WorkerIdentity) -> dict[str, str]:
-        """Tell a worker where its environment is, ``{"url", "sha256"}``.
+    async def place(self, worker: WorkerIdentity, name: str) -> dict[str, Any]:
+        """Tell a worker where the environment of that name is, and what it is.
 
         Raises:
             NotAttachedYet: it is not there, or the bucket is away; it may come.
         """
-        cache, settings = self._context.cache, self._context.settings
-        pod = cache.pod(worker.pod_uid)
-        owner = cache.get(pod.owner_uid) if pod is not None else None
-        if owner is not None and owner.kind != names.DEPLOYMENT:
-            name = self._deployment_of(owner.uid)
-            owner = cache.named(names.DEPLOYMENT, owner.namespace, name)
-        build = build_name(owner.spec, settings) if owner is not None else ""
-        job = cache.named(names.JOB, owner.namespace, build) if owner is not None else None
-        storage = storage_of_spec(job.spec.get("storage"), job, settings) if job else None
+        settings = self._context.settings
+        job = self._context.cache.named(names.JOB, worker.namespace, name)
         archive = _archive(job) if job is not None else None
+        storage = storage_of_spec(job.spec.get("storage"), job, settings) if job else None
         if job is None or storage is None or archive is None:
-            raise NotAttachedYet(f"{worker.pod}: its environment is not there")
+            raise NotAttachedYet(f"{names.full_name(names.JOB, name)} has no archive (yet)")
+        place = JobPlace.of(storage, settings.cluster_id, job.namespace, job.job_id)
         try:
             bucket = await self._context.buckets.open(storage)
-        except BucketProblem as error:
+            own = JobBucket(self._context.buckets, storage, bucket, f"{place.job}/results/")
+            url = own.url_to_get(archive["key"])
+        except (BucketProblem, StorageError) as error:
             raise NotAttachedYet(str(error)) from error
-        place = JobPlace.of(storage, settings.cluster_id, job.namespace, job.job_id)
-        own = JobBucket(self._context.buckets, storage, bucket, f"{place.job}/results/")
-        return {"url": own.url_to_get(archive["key"]), "sha256": archive["sha256"]}
+        return {"url": url, **{key: archive[key] for key in _TOLD}}
 
-    async def _begin(self, deployment: CustomResource) -> None:
-        body = build_job(deployment, self._context.settings)
-        name = body["metadata"]["name"]
+    def _is_asked_anew(self, deployment: CustomResource, uid: str) -> bool:
+        return bool(uid) and any(run.met == uid for run in self._runs_of(deployment))
+
+    async def _begin(self, deployment: CustomResource, name: str) -> State:
         logger.info("%s: %s is built", deployment.full_name, name)
+        body = build_job(deployment, self._context.settings)
         try:
             made = await self._context.api.create(JOBS, body, deployment.namespace)
         except ApiError as error:
-            if error.status != 409:
+            if error.status == 409:
+                made = await self._context.api.get(JOBS, name, deployment.namespace)
+            elif error.status in (400, 413, 422):
+                words = f"the API server refuses {names.full_name(names.JOB, name)}: {error}"
+                return State("Failed", name, words, f"refused-{time.time_ns()}")
+            elif error.status == 403:
+                words = f"{names.full_name(names.JOB, name)} can't be made: {error}"
+                return State("Building", name, words, retry_at=time.time() + RETRY_SECONDS)
+            else:
                 raise
-            made = await self._context.api.get(JOBS, name, deployment.namespace)
-        self._context.cache.put(CustomResource.of(names.JOB, made))
+        job = CustomResource.of(names.JOB, made)
+        self._context.cache.put(job)
+        return _building(job)
 
-    async def _again(self, job: CustomResource) -> None:
-        """Delete a build that failed, since somebody asks anew: its cause may be gone."""
+    async def _delete(self, job: CustomResource) -> None:
+        logger.info("%s in %s failed, and is made anew", job.full_name, job.namespace)
         try:
             await self._context.api.delete(JOBS, job.name, job.namespace, uid=job.uid)
         except ApiError as error:
@@ -180,14 +198,27 @@ class EnvironmentKeeper:
                 raise
 
 
+_TOLD = ("sha256", "python", "machine")
+
+
+def _building(job: CustomResource) -> State:
+    """A build that is under way, and what keeps its Pod away, if anything does."""
+    words = f"{job.full_name} installs its packages"
+    for condition in job.status.get("conditions") or ():
+        late = condition.get("type") == "WorkersReady" and condition.get("status") == "False"
+        if late and condition.get("reason") != Reason.PENDING and not job.finished:
+            words = f"{job.full_name} waits ({condition['reason']}): {condition['message']}"
+    return State("Building", job.name, words)
+
+
 def _archive(job: CustomResource) -> Mapping[str, Any] | None:
-    """What a build that went well has made; nothing outside of its own keys is taken for it."""
+    """What a build that went well has made."""
     made = job.status.get("result")
     if not job.says("Complete") or not isinstance(made, Mapping):
         return None
-    if {"key", "sha256", "size"} - set(made):
-        return None
-    return made if f"/jobs/{job.job_id}/results/" in made["key"] else None
+    whole = all(isinstance(made.get(key), str) for key in ("key", *_TOLD))
+    own = f"/jobs/{job.job_id}/results/"  # nothing else is signed for it
+    return made if whole and own in made["key"] else None
 
 
 def _why(job: CustomResource) -> str:

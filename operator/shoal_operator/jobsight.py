@@ -6,7 +6,7 @@ Reads the cache and the dispatcher, and notes in the job's `Run` since when thin
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from shoal.dispatch import JobView
 
@@ -17,7 +17,7 @@ from .crews import Crew, timed
 from .direct import size_of
 from .poolkeeping import PoolKeeper
 from .reasons import Reason
-from .resolve import Problem, Resolution, resolve
+from .resolve import Problem, Resolution, failed_build, resolve
 from .runs import Run
 
 
@@ -43,17 +43,31 @@ class JobSight:
         def mark(resolution: Resolution | None) -> tuple[object, ...]:
             name = resolution.deployment if resolution is not None else ""
             deployment = find(name) if name else None
+            needs_build = resolution is not None and resolution.template.environment
+            begun = bool(needs_build) and is_begun(job, run)
             if deployment is None:
-                return (job.generation, None, None)
-            return (job.generation, deployment.uid, deployment.generation)
+                return (job.generation, begun)
+            built = repr(deployment.status.get("environment"))
+            return (job.generation, begun, deployment.uid, deployment.generation, built)
 
         known = run.resolution
         if known is None or run.resolved_for != mark(known):
-            run.resolution = known = resolve(
-                job, find, self._context.settings, accepted=run.accepted
-            )
+            run.resolution = known = self._resolve(job, run, find)
             run.resolved_for = mark(known)
         return known
+
+    def _resolve(
+        self, job: CustomResource, run: Run, find: Callable[[str], CustomResource | None]
+    ) -> Resolution:
+        def made() -> Resolution:
+            begun = is_begun(job, run)
+            return resolve(job, find, self._context.settings, begun=begun, met=run.met or "")
+
+        found = made()
+        if run.met is None:
+            run.met = failed_build(find(found.deployment)) if found.deployment else ""
+            found = made() if run.met else found
+        return found
 
     def note_problem(self, job: CustomResource, run: Run, resolution: Resolution) -> Problem | None:
         """What stands in the job's way: its spec, its id, or what its bucket said.
@@ -117,6 +131,11 @@ class JobSight:
             connected=len(view.connected),
             trouble=self._pools.trouble(pool),
         )
+
+
+def is_begun(job: CustomResource, run: Run) -> bool:
+    """Whether workers may have a job's tasks: it does not wait for its environment again."""
+    return run.attached or bool((job.status.get("ledger") or {}).get("length"))
 
 
 def id_owner(jobs: Iterable[CustomResource]) -> CustomResource | None:

@@ -197,7 +197,7 @@ def _steps(state: JobState) -> list[JobAction]:
     """What brings the job into the dispatcher, and the dispatcher up to date."""
     resolution = state.resolution
     actions: list[JobAction] = []
-    if resolution.inline is not None and not resolution.pools:
+    if resolution.inline is not None and not resolution.exists:
         actions.append(EnsureDeployment(resolution.deployment, resolution.inline))
     if resolution.direct:
         return actions
@@ -238,13 +238,20 @@ class PoolState:
     now: float
     up_since: float
     """When this operator began to listen for workers."""
+    entering: Collection[str] = ()
+    """Pods whose workers get ready to connect."""
+
+    @property
+    def heard(self) -> Collection[str]:
+        """The Pods that have been heard of, one way or the other."""
+        return {*self.connected, *self.entering}
 
     def stale(self, settings: Settings) -> list[PodFact]:
         """Its Pods that have been silent for too long."""
         return [
             pod
             for pod in self.pods
-            if is_stale(pod, self.connected, settings, now=self.now, up_since=self.up_since)
+            if is_stale(pod, self.heard, settings, now=self.now, up_since=self.up_since)
         ]
 
     def alive(self, settings: Settings) -> list[PodFact]:
@@ -302,6 +309,6 @@ def _contact_deadline(alive: list[PodFact], state: PoolState, settings: Settings
     silent = [
         max(pod.started, state.up_since) + settings.contact_seconds
         for pod in alive
-        if pod.started and pod.uid not in state.connected
+        if pod.started and pod.uid not in state.heard
     ]
     return min(silent, default=0.0)

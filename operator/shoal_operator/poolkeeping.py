@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from shoal.dispatch import PoolSettings, PoolView
@@ -30,6 +30,8 @@ from .trouble import History, Trouble, is_stale, no_contact, pool_trouble
 logger = logging.getLogger(__name__)
 
 REFUSED_PAUSE = 5.0
+ENTER_SECONDS = 600.0
+"""So long a worker may be silent while it fetches and unpacks its environment."""
 ACCOUNT_PATIENCE = 10.0
 """Seconds in which a namespace's service account may come into being."""
 CREATES_AT_ONCE = 10
@@ -58,6 +60,7 @@ class PoolKeeper:
         self._on_news = on_news
         self._memory: dict[str, _Memory] = {}
         self._owned: dict[str, set[str]] = {}
+        self._entering: dict[str, float] = {}
         self._number = 0
         self.created = 0
 
@@ -80,11 +83,24 @@ class PoolKeeper:
             image=pool.template.image,
         )
 
+    def enters(self, pod_uid: str) -> None:
+        """A worker asks for its environment: it is silent for a while now."""
+        self._entering[pod_uid] = time.time() + ENTER_SECONDS
+
+    def entered(self, pod_uid: str) -> None:
+        """The Pod is gone, or its worker has come to the dispatcher."""
+        self._entering.pop(pod_uid, None)
+
+    def _entering_of(self, pods: Iterable[PodFact], now: float) -> frozenset[str]:
+        return frozenset(pod.uid for pod in pods if self._entering.get(pod.uid, 0.0) > now)
+
     async def keep(self, pool: Pool) -> float:
         """Bring the pool's Pods to what is wanted; return when to look again."""
         context, now = self._context, time.time()
         view = self.view(pool)
         pods = self._cache.pods(pool.namespace, pool.hash)
+        for uid in view.connected:
+            self.entered(uid)
         memory = self._remember(pool)
         context.dispatcher.set_pool(
             pool.key, PoolSettings(idle_seconds=pool.idle_seconds, min_workers=pool.min_workers)
@@ -94,6 +110,7 @@ class PoolKeeper:
             pool=pool,
             pods=pods,
             connected=view.connected,
+            entering=self._entering_of(pods, now),
             wanted=view.wanted,
             widest=view.widest,
             history=memory.history,
@@ -203,9 +220,8 @@ class PoolKeeper:
             # what an operator before us made may have worked for it, or wait for its version
             if pod.uid in memory.contacted or pod.uid in memory.counted or pod.deleting:
                 continue
-            stale = is_stale(
-                pod, view.connected, context.settings, now=now, up_since=context.up_since
-            )
+            heard = view.connected | self._entering_of([pod], now)
+            stale = is_stale(pod, heard, context.settings, now=now, up_since=context.up_since)
             of_another = pod.created < int(context.up_since)
             if stale and not view.connected and not of_another:
                 memory.counted.add(pod.uid)

@@ -19,6 +19,15 @@ from .settings import Settings
 
 EDITION = 1
 """Raised when the builder makes something else of the same environment."""
+OF_BUILDS = (
+    "environment",
+    "storage",
+    "interpreter",
+    "imagePullPolicy",
+    "imagePullSecrets",
+    "serviceAccountName",
+)
+"""Fields of a Deployment that its builder shares."""
 SIZED_IDLE_SECONDS = 30.0
 """How long an idle worker of a larger size is kept at the most: it takes much room."""
 
@@ -142,12 +151,13 @@ def template(
 
 
 def build_name(spec: Mapping[str, Any], settings: Settings) -> str:
-    """The name of the Job that builds a Deployment's environment; empty where it wants none."""
-    wanted = spec.get("environment")
-    if not wanted:
+    """The name of the Job that builds a Deployment's environment; empty where it wants none.
+
+    It is the hash of all that the builder's Pod is made of, so that equal names are equal builds.
+    """
+    if not spec.get("environment"):
         return ""
-    place = [base_image(spec, settings), spec.get("interpreter"), spec.get("storage")]
-    parts = [EDITION, wanted, *place]
+    parts = [EDITION, base_image(spec, settings), *(spec.get(field) for field in OF_BUILDS)]
     return f"environment-{digest(parts)}"
 
 

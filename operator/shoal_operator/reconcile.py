@@ -27,6 +27,7 @@ from .poolkeeping import PoolKeeper
 from .pools import Pool, pool_key
 from .queueing import DirtyQueue
 from .reasons import QUIET, Reason
+from .runs import Run
 from .statuswriting import StatusWriter
 
 logger = logging.getLogger(__name__)
@@ -48,9 +49,7 @@ class Reconciler:
         self.pools = PoolKeeper(
             context, on_news=lambda pool: self._mark_jobs(pool.namespace, pool.hash)
         )
-        self.environments = EnvironmentKeeper(
-            context, asked=self._asked, deployment_of=self._deployment_of
-        )
+        self.environments = EnvironmentKeeper(context, runs_of=self._runs_of)
         self.jobs = JobKeeper(
             context,
             self.pools,
@@ -66,7 +65,7 @@ class Reconciler:
             self.writer,
             self.environments,
             pools_in_use=self._pools_in_use,
-            asked=self._asked,
+            runs_of=self._runs_of,
             on_environment=self._mark_waiting,
         )
         self._background: set[asyncio.Task[None]] = set()
@@ -155,6 +154,7 @@ class Reconciler:
     def pod_gone(self, uid: str) -> None:
         """A Pod was deleted."""
         fact = self._context.cache.drop_pod(uid)
+        self.pools.entered(uid)
         self._met.discard(uid)
         self._context.identity.forget(uid)
         if fact is None:
@@ -267,20 +267,21 @@ class Reconciler:
             for deployment in self.environments.of_build(job):
                 self.queue.mark((names.DEPLOYMENT, deployment.uid))
 
-    def _asked(self, deployment: CustomResource) -> float:
-        """When the last of the jobs that use a Deployment was accepted; 0 if there is none."""
-        found = 0.0
+    def _runs_of(self, deployment: CustomResource) -> list[Run]:
+        """The unfinished jobs that use a Deployment."""
+        found = []
         for uid, run in self.jobs.runs.items():
             job, resolution = self._context.cache.get(uid), run.resolution
             if job is None or resolution is None or job.namespace != deployment.namespace:
                 continue
             if resolution.deployment == deployment.name:
-                found = max(found, run.accepted)
+                found.append(run)
         return found
 
-    def _deployment_of(self, uid: str) -> str:
-        run = self.jobs.runs.get(uid)
-        return run.resolution.deployment if run is not None and run.resolution is not None else ""
+    async def place_environment(self, worker: WorkerIdentity, name: str) -> dict[str, Any]:
+        """Tell a worker that begins where its environment is; it is heard of again later."""
+        self.pools.enters(worker.pod_uid)
+        return await self.environments.place(worker, name)
 
     def _pools_in_use(self, deployment_uid: str) -> Iterator[Pool]:
         for uid, run in self.jobs.runs.items():

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from . import names
 from .cache import CustomResource
-from .observe import seconds
 from .pools import Pool, Template, digest, sized, template
 from .reasons import Reason
 from .settings import Settings
@@ -92,6 +91,8 @@ class Resolution:
     template: Template
     deployment: str
     """Name of its Deployment; empty when its Pods are its own."""
+    exists: bool
+    """Whether that Deployment is there."""
     inline: Mapping[str, Any] | None
     """Spec of the Deployment that the operator makes for it, else None."""
     pools: tuple[Pool, ...]
@@ -123,11 +124,13 @@ def resolve(
     find: Callable[[str], CustomResource | None],
     settings: Settings,
     *,
-    accepted: float = 0.0,
+    begun: bool = False,
+    met: str = "",
 ) -> Resolution:
     """Settle what `job` needs; `find` looks up a Deployment of the job's namespace by name.
 
-    It was `accepted` at that time: builds that failed before then are none of its.
+    One that has `begun` does not wait for its environment any more. `met` is the uid of the build
+    that had failed before the job came: it waits for another one.
     """
     spec = job.spec
     total = _total(job)
@@ -154,15 +157,19 @@ def resolve(
     needs_build = bool(made.environment)
     if not name and (needs_build or not private):
         inline = _inline_spec(content, resources)
+        if needs_build and spec.get("storage"):
+            inline["storage"] = spec["storage"]
         name = f"shoal-{digest([inline, made.hash])}"
         deployment = find(name)
     if private:
         made = replace(made, private_to=job.uid)
-    ready = not needs_build or (deployment is not None and is_built(deployment))
+    ready = not needs_build or (
+        deployment is not None and (begun or is_built(deployment, made.environment))
+    )
     if problem is None:
         problem = _storage_problem(storage, direct)
     if problem is None and deployment is not None and not ready:
-        problem = _build_problem(deployment, accepted)
+        problem = _build_problem(deployment, met)
     pool = None
     if ready:
         pool = _pool(job, made, deployment, parallelism, settings, private=private)
@@ -174,6 +181,7 @@ def resolve(
         storage=storage,
         template=made,
         deployment=name,
+        exists=deployment is not None,
         inline=inline,
         pools=_pools(job, pool),
         code=content.get("code"),
@@ -292,17 +300,25 @@ def default_storage(settings: Settings) -> Storage:
     )
 
 
-def is_built(deployment: CustomResource) -> bool:
-    """Whether the environment that a Deployment names is there."""
-    return (deployment.status.get("environment") or {}).get("phase") == "Ready"
+def is_built(deployment: CustomResource, build: str) -> bool:
+    """Whether the environment of that name is there, as the Deployment's status says."""
+    told = deployment.status.get("environment") or {}
+    return bool(told.get("phase") == "Ready" and told.get("job") == build)
 
 
-def _build_problem(deployment: CustomResource, accepted: float) -> Problem:
-    """A job waits as long as its environment is built, and fails with the one that it met."""
-    built = deployment.status.get("environment") or {}
-    if built.get("phase") == "Failed" and seconds(built.get("failedAt")) >= accepted:
-        return Problem(Reason.ENVIRONMENT_FAILED, built["message"])
-    words = built.get("message") if built.get("phase") == "Building" else ""
+def failed_build(deployment: CustomResource | None) -> str:
+    """The uid of the build that a Deployment's status calls failed; empty if there is none."""
+    told = (deployment.status.get("environment") or {}) if deployment is not None else {}
+    return str(told.get("uid") or "failed") if told.get("phase") == "Failed" else ""
+
+
+def _build_problem(deployment: CustomResource, met: str) -> Problem:
+    """A job waits as long as its environment is built, and fails with a build that fails."""
+    told = deployment.status.get("environment") or {}
+    failed = failed_build(deployment)
+    if failed and failed != met:
+        return Problem(Reason.ENVIRONMENT_FAILED, told["message"])
+    words = told.get("message") if told.get("phase") == "Building" else ""
     message = words or f"the environment of {deployment.full_name} is not built yet"
     return Problem(Reason.ENVIRONMENT_BUILDING, message, patience=FOREVER)
 

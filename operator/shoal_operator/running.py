@@ -89,7 +89,7 @@ async def _operate(
         context.dispatcher,
         authenticate=reconciler.authenticate,
         worker_zip=worker_zip,
-        environment=reconciler.environments.place,
+        environment=reconciler.place_environment,
         uv=Path(find_uv_bin()),
     )
     context.dispatcher.start()

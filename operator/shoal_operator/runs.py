@@ -23,6 +23,8 @@ class Run:
     attached: bool = False
     resolution: Resolution | None = None
     resolved_for: tuple[object, ...] = ()
+    met: str | None = None
+    """Uid of the build that had failed already when the job came, if one had; None: not looked."""
     parallelism: int = 0
     """As the dispatcher was told."""
     held: bool = False

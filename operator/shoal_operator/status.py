@@ -112,6 +112,8 @@ def job_status(facts: JobFacts) -> dict[str, Any]:
         status["startTime"] = start
     if resolution.deployment:
         status["deploymentName"] = resolution.deployment
+    if resolution.template.environment:
+        status["environmentJob"] = resolution.template.environment
     if resolution.storage is not None:
         status["storage"] = resolution.storage.status()
     if view is not None:

@@ -233,6 +233,18 @@ class ClusterRun:
         run_id = self._made.get("status", {}).get("id") or self._made["spec"].get("id")
         return f"{self._place.prefix}/jobs/{run_id}"
 
+    async def beside(self, name: str) -> ClusterRun:
+        """Return a Job of the same namespace and bucket."""
+        try:
+            made = await self._api.get(JOBS, name, self._place.namespace)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise JobNotFound(
+                f"There is no {JOBS.full_name(name)} in namespace {self._place.namespace}"
+            ) from None
+        return ClusterRun(self._api, self._place, "function", made)
+
     async def fetch(self, key: str) -> bytes:
         """Return an object of the bucket, waiting for a bucket that is away."""
 

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,17 +125,7 @@ class LocalRunner:
     async def attach(self, name: str) -> LocalRun:
         """Return a run by its name, of this process or another."""
         storage = FileStorage(self._folder, make=True)
-        name = name.removeprefix("local/")
-        try:
-            about = _read_run(storage, name)
-        except ObjectNotFound:
-            raise JobNotFound(
-                f"There is no local/{name} in {storage.root} (any more): is it the folder that "
-                "shoal.Local was given when it was submitted?"
-            ) from None
-        prefix = f"{PREFIX}/jobs/{about['id']}"
-        workers = engine(self._folder, self._python) if about["pid"] == os.getpid() else None
-        return LocalRun(storage, name, about["kind"], about["status"]["total"], prefix, workers)
+        return _found(storage, name, lambda: engine(self._folder, self._python))
 
     async def manifest(self, call: Call) -> Job | MapJob:
         """Return the resource that the same call would create on a cluster."""
@@ -228,6 +218,10 @@ class LocalRun:
         if end is not None:
             status["end"] = [end.outcome, end.reason, end.message, end.error]
         return status
+
+    async def beside(self, name: str) -> LocalRun:
+        """Return another run of the same folder."""
+        return _found(self._storage, name, lambda: self._workers)
 
     async def status(self) -> Mapping[str, Any]:
         """Return the status as it is now.
@@ -364,6 +358,21 @@ def _store(
         sys_paths=tuple(code.sys_paths),
         working_directory=code.working_directory,
     )
+
+
+def _found(storage: FileStorage, name: str, workers: Callable[[], LocalWorkers | None]) -> LocalRun:
+    """Return a run of that folder; `workers` are those of this process."""
+    name = name.removeprefix("local/")
+    try:
+        about = _read_run(storage, name)
+    except ObjectNotFound:
+        raise JobNotFound(
+            f"There is no local/{name} in {storage.root} (any more): is it the folder that "
+            "shoal.Local was given when it was submitted?"
+        ) from None
+    prefix = f"{PREFIX}/jobs/{about['id']}"
+    own = workers() if about["pid"] == os.getpid() else None
+    return LocalRun(storage, name, about["kind"], about["status"]["total"], prefix, own)
 
 
 def _read_run(storage: FileStorage, name: str) -> dict[str, Any]:

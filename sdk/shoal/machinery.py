@@ -171,6 +171,10 @@ class Run(Protocol):
         """
         ...
 
+    async def beside(self, name: str) -> Run:
+        """Return another run of the same place; JobNotFound if there is none."""
+        ...
+
     async def fetch(self, key: str) -> bytes:
         """Return the object that a record of the ledger refers to (its digest is not checked)."""
         ...

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from shoal.build_log import BuildLog
 from shoal.cursor import Cursor, behind_each
 from shoal.errors import (
     CommandFailedException,
@@ -47,9 +48,10 @@ async def single(run: Run, *, logs: bool) -> Any:
     """Wait for a function or a command; return its result or JobCompletion, or raise."""
     task, end, terminal = None, None, None
     printer, troubles = Printer(prefixed=False), Troubles(run)
-    async with aclosing(run.events(logs=logs)) as events:
+    async with BuildLog(run) as build, aclosing(run.events(logs=logs)) as events:
         async for event in events:
             troubles.observe(event)
+            build.observe(event)
             if isinstance(event, Accepted):
                 terminal = event.entry.terminal or terminal
                 found = [task async for task in _of_entry(run, event.entry)]
@@ -78,9 +80,11 @@ async def tasks(
     """
     end, terminal, seen = None, None, after.seen if after else 0
     printer, troubles = Printer(prefixed=True), Troubles(run)
-    async with aclosing(run.events(logs=logs, after=after)) as events:
+    reading = run.events(logs=logs, after=after)
+    async with BuildLog(run) as build, aclosing(reading) as events:
         async for event in events:
             troubles.observe(event)
+            build.observe(event)
             if observe:
                 observe(event)
             if isinstance(event, Accepted):

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from shoal.errors import ConfigurationError, NotSupportedYet
 from shoal.interpreters import LocalPipInterpreter, PipRequirementsFile
@@ -26,11 +25,18 @@ if TYPE_CHECKING:
 
 INDEX_VARIABLE = "SHOAL_PACKAGE_INDEX"
 FREEZE_SECONDS = 60.0
-_LOCAL_PATH = re.compile(r"^(\.{0,2}/|~|file:|[A-Za-z]:\\)|(\.whl|\.tar\.gz|\.zip)$")
+_LOCAL = re.compile(r"^(\.|/|~|file:|[A-Za-z]:\\)|^[^:]*(/|\\|\.whl$|\.tar\.gz$|\.zip$)")
+_LINKS = re.compile(r"^(-f|--find-links)(\s+|=)")
 _EDITABLE = re.compile(r"^(-e|--editable)(\s|=|$)")
+_PASSWORD = re.compile(r"://[^/\s@:]*:[^/\s@]+@")
 _INCLUDE = re.compile(r"^(-r|--requirement)(\s+|=)?(?P<path>.+)$")
 _INDEX = re.compile(r"^(-i|--index-url|--default-index)(\s|=)")
 _CONSTRAINT = re.compile(r"^(-c|--constraint)(\s|=|$)")
+
+_READABLE = (
+    "has a password in it, which whoever reads the job could read: set the chart's "
+    "environments.variables, or use an index that needs none"
+)
 
 _FREEZE = """\
 import importlib.metadata as metadata, json, sys
@@ -38,7 +44,8 @@ found = []
 for one in metadata.distributions():
     name = one.metadata["Name"]
     direct = json.loads(one.read_text("direct_url.json") or "{}")
-    found.append([name, one.version, direct])
+    if name:  # else what is left of something uninstalled
+        found.append([name, one.version, direct])
 print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "found": found}))
 """
 
@@ -65,6 +72,11 @@ def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
     if isinstance(interpreter, PipRequirementsFile):
         _no_software(interpreter.additional_software)
         lines = _lines(Path(interpreter.path_to_requirements_file).expanduser())
+        if all(line.startswith("-") for line in lines):
+            raise ConfigurationError(
+                f"PipRequirementsFile: {interpreter.path_to_requirements_file} names no package: "
+                "use Deployment.mirror_local without an interpreter"
+            )
         named = any(_INDEX.match(line) for line in lines)
         return Packages((*(() if named else _index()), *lines), interpreter.python_version)
     if isinstance(interpreter, LocalPipInterpreter):
@@ -79,11 +91,8 @@ def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
 def _index() -> tuple[str, ...]:
     """Return the line for the index that this machine names for its jobs."""
     url = os.environ.get(INDEX_VARIABLE, "")
-    if "@" in urlsplit(url).netloc:
-        raise ConfigurationError(
-            f"{INDEX_VARIABLE} has a password in it, which whoever reads the job could read: set "
-            "the chart's environments.variables, or use an index that needs none"
-        )
+    if _PASSWORD.search(url):
+        raise ConfigurationError(f"{INDEX_VARIABLE} {_READABLE}")
     return (f"--index-url {url}",) if url else ()
 
 
@@ -115,18 +124,26 @@ def _lines(path: Path) -> list[str]:
                 f"{path}: {line!r}: constraints come with a later version: pin the versions in "
                 "the requirements, for example with `uv pip compile`"
             )
-        if _EDITABLE.match(line) or _LOCAL_PATH.search(line.split(" ")[0].split(";")[0]):
+        if _PASSWORD.search(line):
+            name = re.split(r"[\s=]", line)[0]
+            raise ConfigurationError(f"{path}: a line that begins with {name!r} {_READABLE}")
+        if _EDITABLE.match(line) or _LOCAL.search(_target(line)):
             raise ConfigurationError(
                 f"{path}: {line!r} is on this machine only: leave it out (Deployment.mirror_local "
                 "brings your code along), or name a package that an index has"
             )
         found.append(line)
-    if not found:
-        raise ConfigurationError(
-            f"PipRequirementsFile: {path} names no package: use Deployment.mirror_local without an "
-            "interpreter"
-        )
     return found
+
+
+def _target(line: str) -> str:
+    """Return the part of a requirement that says where it is: a path, a URL, or its mere name."""
+    if _LINKS.match(line):
+        return _LINKS.sub("", line)
+    if line.startswith("-"):
+        return ""
+    _, at, where = line.partition(" @ ")
+    return re.split(r"[\s;]", where if at else line)[0]
 
 
 def _stamp(python: str) -> tuple[object, ...]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import cloudpickle
 import pytest
 from chaos import run
-from namespaces import Place, condition
+from gates import Gate
+from namespaces import Place, condition, finished
 from package_index import serve, wheel
 
 import shoal
@@ -43,6 +44,12 @@ def requirements(folder: Path, *lines: str) -> shoal.PipRequirementsFile:
     return shoal.PipRequirementsFile(str(path), PYTHON)
 
 
+def tone() -> str:
+    import tone as package
+
+    return str(package.TONE)
+
+
 def versions() -> tuple[str, str, str]:
     import importlib.metadata as metadata
     import sys
@@ -66,6 +73,7 @@ async def test_pinned_packages_and_their_console_scripts(
         "2.0",
         "/shoal/environment",
     )
+    assert "+ greeting==1.0" in capsys.readouterr().err  # who waits sees what is done
     assert await shoal.run_map(lambda n: (n, *versions()[:2]), [1, 2], user.host(), None, here) == [
         (1, "1.0", "2.0"),
         (2, "1.0", "2.0"),
@@ -118,6 +126,36 @@ async def test_what_cannot_be_installed_is_told_in_the_installers_words(
     with pytest.raises(EnvironmentFailed, match="unsatisfiable"):  # it was tried anew
         await shoal.run_function(versions, user.host(), None, here)
     assert (await user.get("Job", build))["metadata"]["uid"] != first
+
+
+async def test_workers_of_one_job_alone(user: Place, index: str, tmp_path: Path) -> None:
+    here = shoal.Deployment(requirements(tmp_path, index, "tone==2.0"))
+    alone = user.host(reusable_pods=False)
+    assert await shoal.run_function(tone, alone, None, here) == "softly"
+    await user.until_pods(lambda pods: all("deletionTimestamp" in p["metadata"] for p in pods))
+
+
+async def test_a_build_that_somebody_deletes_is_made_again(
+    user: Place, index: str, tmp_path: Path, gate: Gate
+) -> None:
+    wait = gate.wait
+    here = shoal.Deployment(requirements(tmp_path, index, "tone==2.0"))
+
+    def slow(n: int) -> str:
+        wait()
+        return tone()
+
+    handle = await shoal.submit_map(slow, range(2), user.host(), None, here, 1)
+    await user.until("MapJob", handle.name, lambda s: s.get("workers", {}).get("ready"))
+    (build,) = await builds(user)
+    first = (await user.get("Job", build))["metadata"]["uid"]
+    await user.api.delete(JOBS, build, user.namespace)
+    await user.until("Job", build, finished)
+    await handle.set_parallelism(2)
+    await user.until("MapJob", handle.name, lambda s: s.get("workers", {}).get("ready") == 2)
+    assert (await user.get("Job", build))["metadata"]["uid"] != first
+    await gate.open()
+    assert await handle.result() == ["softly", "softly"]
 
 
 async def test_a_manifest_with_packages_and_warm_workers(user: Place, index: str) -> None:

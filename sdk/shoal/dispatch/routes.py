@@ -2,8 +2,8 @@
 
 ======================== ====================================================================
 ``GET /v1/worker.zip``   the worker, for Pods that begin; no credential
-``GET /v1/uv``           the tool with which environments are built; no credential
-``POST /v1/environment`` -> where the archive is that this worker unpacks before all else
+``POST /v1/uv``          -> the tool with which environments are built
+``POST /v1/environment`` ``{"environment"}`` -> where what this worker unpacks first is
 ``POST /v1/poll``        what I hold -> claims
 ``POST /v1/report``      a frame of outcomes and output -> answered when they are durable
 ``POST /v1/job``         ``{"job"}`` -> the job's description with fresh URLs
@@ -47,7 +47,7 @@ def application(
     *,
     authenticate: Authenticate,
     worker_zip: bytes,
-    environment: Callable[[WorkerIdentity], Awaitable[dict[str, str]]] | None = None,
+    environment: Callable[[WorkerIdentity, str], Awaitable[dict[str, Any]]] | None = None,
     uv: Path | None = None,
 ) -> web.Application:
     """Return the web application that serves `dispatcher` to workers.
@@ -66,15 +66,17 @@ def application(
     app.router.add_post("/v1/job", routes.checked(routes.job))
     app.router.add_post("/v1/upload", routes.checked(routes.upload))
     if environment is not None:
-        app.router.add_post(
-            "/v1/environment", routes.checked(lambda worker, _: environment(worker))
-        )
+
+        async def place(worker: WorkerIdentity, body: bytes) -> dict[str, Any]:
+            return await environment(worker, str(json.loads(body)["environment"]))
+
+        app.router.add_post("/v1/environment", routes.checked(place))
     if uv is not None:
 
-        async def send_uv(_: web.Request) -> web.FileResponse:
+        async def send_uv(_worker: WorkerIdentity, _body: bytes) -> web.FileResponse:
             return web.FileResponse(uv)
 
-        app.router.add_get("/v1/uv", send_uv)
+        app.router.add_post("/v1/uv", routes.checked(send_uv))
     return app
 
 
@@ -82,10 +84,10 @@ class _Routes:
     def __init__(self, dispatcher: Dispatcher, authenticate: Authenticate) -> None:
         self._dispatcher, self._authenticate = dispatcher, authenticate
 
-    def checked(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def checked(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Wrap a handler: who is it, does it speak our protocol, is what it says well formed."""
 
-        async def handle(request: web.Request) -> web.Response:
+        async def handle(request: web.Request) -> web.StreamResponse:
             if request.headers.get("Shoal-Protocol") not in SERVED:
                 return web.json_response({"error": f"served: {sorted(SERVED)}"}, status=426)
             try:
@@ -94,7 +96,9 @@ class _Routes:
                 _log.warning("a worker was refused: %s", error)
                 return web.json_response({"error": str(error)}, status=401)
             try:
-                return web.json_response(await handler(worker, await request.read()))
+                answer = await handler(worker, await request.read())
+                is_whole = isinstance(answer, web.StreamResponse)
+                return answer if is_whole else web.json_response(answer)
             except (ValueError, KeyError, TypeError) as error:
                 _log.exception("%s sent what cannot be read", worker.pod)
                 return web.json_response({"error": repr(error)}, status=400)

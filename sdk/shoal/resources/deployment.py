@@ -17,7 +17,7 @@ from .model import StatusModel
 from .resource import Resource
 from .rules import Rule, immutable
 from .storage import Storage
-from .values import ObjectName, Sha256, Size, Time
+from .values import ObjectName, Sha256, Size
 
 _SURROUNDINGS = (
     "image",
@@ -101,7 +101,7 @@ class EnvironmentStatus(StatusModel):
     )
     job: str = Field(description="Name of the jobs.shoal.dev that builds it; its log tells how.")
     message: str = Field(description="What is going on, or what the installer said last.")
-    failed_at: Time | None = Field(default=None, description="When it failed.")
+    uid: str | None = Field(default=None, description="Which build failed.")
     sha256: Sha256 | None = Field(default=None, description="SHA-256 of the archive.")
     size: Size | None = Field(default=None, description="Size of the archive in bytes.")
     python: str | None = Field(

@@ -69,7 +69,7 @@ class Code(Model):
 
 Requirement = Annotated[
     str,
-    StringConstraints(pattern=r"^[^\n\r]*\S[^\n\r]*$", max_length=2048),
+    StringConstraints(pattern=r"^[^\n\r]*\S[^\n\r]*$", max_length=32768),
 ]
 
 
@@ -139,8 +139,8 @@ class Surroundings(Model):
     )
     environment: Environment | None = Field(
         default=None,
-        description="Packages beside those of the image: installed once for all workers, by a Job "
-        "that the operator makes.",
+        description="Packages in place of those of the image: installed once for all workers, by "
+        "a Job that the operator makes.",
     )
     environment_variables: list[EnvironmentVariable] | None = Field(
         default=None,

@@ -199,6 +199,11 @@ class RunStatus(StatusModel):
     deployment_name: str | None = Field(
         default=None, description="The deployments.shoal.dev whose workers run it."
     )
+    environment_job: str | None = Field(
+        default=None,
+        description="Name of the jobs.shoal.dev that builds, or has built, the packages which the "
+        "run's workers need.",
+    )
     storage: ResolvedStorage | None = Field(
         default=None, description="The bucket that the operator settled on."
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,12 +18,10 @@ import time
 from typing import Any
 
 from . import PROTOCOL
-from .environment import digest, folder
-from .objects import Expired, Objects
-from .transport import Line, Unreachable, line_from_environment
+from .environment import PATIENCE, RETRIES, digest, folder
+from .objects import ObjectError, Objects, Rejected
+from .transport import Refused, Unreachable, line_from_environment
 
-#: How long the dispatcher may stay silent while the archive waits for its place, in seconds.
-PATIENCE = 300.0
 #: A failure's message ends with so many of the tool's last lines.
 LAST_LINES = 20
 
@@ -36,7 +35,7 @@ def build(requirements: list[str], machine: str) -> dict[str, Any]:
 
     `machine` is the architecture of the tool that the operator serves, as `platform.machine` says
     it. The result has the archive's ``key``, ``sha256`` and ``size`` in bytes, and the ``python``
-    that the environment is for.
+    and ``machine`` that the environment is for.
 
     Raises:
         BuildFailed: with the tool's words.
@@ -53,6 +52,7 @@ def build(requirements: list[str], machine: str) -> dict[str, Any]:
     with open(wanted, "w", encoding="utf-8") as file:
         file.write("\n".join(requirements) + "\n")
     target = folder()
+    shutil.rmtree(target, ignore_errors=True)  # of an attempt before this one
     _run(uv, "venv", "--quiet", "--python", sys.executable, target)
     _run(
         uv,
@@ -68,12 +68,19 @@ def build(requirements: list[str], machine: str) -> dict[str, Any]:
         "sha256": sha256,
         "size": size,
         "python": platform.python_version(),
+        "machine": machine,
     }
 
 
 def _fetch_tool(path: str) -> None:
-    with open(path, "wb") as file:
-        line_from_environment(PROTOCOL).fetch("/v1/uv", file)
+    line, patience = line_from_environment(PROTOCOL), _Patience()
+    while True:
+        try:
+            with open(path, "wb") as file:
+                line.fetch("/v1/uv", file)
+            break
+        except (Unreachable, Refused) as error:
+            patience.pause(error)
     os.chmod(path, 0o755)
 
 
@@ -88,24 +95,36 @@ def _run(*argv: str) -> None:
         NO_COLOR="1",
     )
     last: list[str] = []
-    process = subprocess.Popen(
-        argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    for text in process.stdout:
-        sys.stdout.write(text)
-        last = [*last, text.rstrip()][-LAST_LINES:]
-    if process.wait() != 0:
+    try:
+        process = subprocess.Popen(
+            argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except FileNotFoundError:
+        raise BuildFailed(
+            "uv can't run in this image, whose C library is another one than the operator's image "
+            "has (Alpine?): name an image with glibc"
+        ) from None
+    with process:
+        assert process.stdout is not None
+        for text in process.stdout:
+            sys.stdout.write(text)
+            last = [*last, text.rstrip()][-LAST_LINES:]
+    if process.returncode != 0:
         raise BuildFailed("\n".join(last) or f"{argv[0]} ended with exit code {process.returncode}")
 
 
 def _pack(source: str, target: str) -> str:
     """Write the folder as a .tar.gz with its last name as its root; return the SHA-256."""
-    packed = gzip.GzipFile(target, "wb", 1, mtime=0)
-    with packed, tarfile.open(fileobj=packed, mode="w|") as archive:
+    # without a name and a time, so that the same files give the same bytes
+    with open(target, "wb") as file, gzip.GzipFile("", "wb", 1, file, mtime=0) as packed:
+        _add(source, packed)
+    with open(target, "rb") as written:
+        return digest(written)
+
+
+def _add(source: str, packed: gzip.GzipFile) -> None:
+    with tarfile.open(fileobj=packed, mode="w|") as archive:
         archive.add(source, os.path.basename(source), filter=_anonymous)
-    with open(target, "rb") as file:
-        return digest(file)
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -116,27 +135,31 @@ def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _upload(path: str) -> str:
     """Put the archive where the dispatcher says; return the key."""
-    line, objects = line_from_environment(PROTOCOL), Objects()
-    until = time.monotonic() + PATIENCE
-    while True:
-        granted = _place(line, until)
-        try:
-            objects.put(granted["url"], path)
-            return str(granted["key"])
-        except Expired:
-            if time.monotonic() > until:
-                raise
-
-
-def _place(line: Line, until: float) -> dict[str, Any]:
+    line, objects, patience = line_from_environment(PROTOCOL), Objects(), _Patience()
     while True:
         try:
             granted = line.call("/v1/upload", {"job": os.environ["SHOAL_JOB"]})
-        except Unreachable:
-            if time.monotonic() > until:
-                raise
-            time.sleep(1.0)
-            continue
-        if granted.get("gone"):
-            raise BuildFailed("the build is over: nobody waits for it any more")
-        return granted
+            if granted.get("gone"):
+                raise BuildFailed("the build is over: nobody waits for it any more")
+            objects.put(granted["url"], path)
+            return str(granted["key"])
+        except Rejected:
+            raise
+        except (Unreachable, Refused, ObjectError) as error:
+            patience.pause(error)
+
+
+class _Patience:
+    """Waits between attempts, for `PATIENCE` seconds in all."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + PATIENCE
+        self._failures = 0
+
+    def pause(self, error: Exception) -> None:
+        """Wait after a failure; raise it when the time is over."""
+        if time.monotonic() > self._until:
+            raise error
+        print(f"waits: {error}", flush=True)
+        time.sleep(RETRIES[min(self._failures, len(RETRIES) - 1)])
+        self._failures += 1

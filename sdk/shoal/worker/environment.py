@@ -1,6 +1,6 @@
 """Enters the environment of the worker's Pod: fetches it, and goes on under its Python.
 
-The Pod says by `SHOAL_ENVIRONMENT` that it has one; the dispatcher tells where it is, and its
+The Pod says by `SHOAL_ENVIRONMENT` which one it is for; the dispatcher tells where that is, and its
 digest. It is unpacked at a path that is the same in every Pod, and the worker starts once more, in
 the same process, under the environment's own interpreter: the agent and all that it forks then see
 its packages.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import sys
 import tarfile
@@ -17,17 +18,17 @@ import time
 from typing import IO, Any
 
 from . import PROTOCOL
-from .objects import Expired, ObjectError, Objects
-from .transport import Unreachable, line_from_environment
+from .objects import ObjectError, Objects
+from .transport import Refused, Unreachable, line_from_environment
 
 #: How long the dispatcher or the bucket may be away, in seconds.
 PATIENCE = 300.0
-#: Waits between attempts, in seconds.
-RETRIES = (0.05, 0.2, 0.5, 1.0, 2.0)
+#: Waits between attempts, in seconds; the last one repeats.
+RETRIES = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class EnvironmentUnusable(Exception):
-    """What was fetched is not what the Pod was made for."""
+    """The environment can't be had, or is not for this Pod."""
 
 
 def folder() -> str:
@@ -38,13 +39,17 @@ def folder() -> str:
 def enter() -> None:
     """Start anew under the environment's Python; return if this is it.
 
-    Raises:
-        EnvironmentUnusable: the archive has another digest.
+    Ends the process, with a message for the kubelet, if the environment can't be had.
     """
     if sys.prefix == folder():
         return
+    name = os.environ["SHOAL_ENVIRONMENT"]
     archive = folder() + ".tar.gz"
-    _fetch(archive)
+    try:
+        about = fetch(name, archive)
+        check(about)
+    except EnvironmentUnusable as error:
+        _give_up(f"{error}: delete jobs.shoal.dev/{name} to have it built again")
     unpack(archive, folder())
     os.remove(archive)
     bin_folder = os.path.join(folder(), "bin")
@@ -56,38 +61,53 @@ def enter() -> None:
     os.execv(python, [python, "-c", start + "sys.exit(main())", worker])
 
 
-def unpack(archive: str, target: str) -> None:
-    """Unpack a .tar.gz whose root is the target's last name; all of it, or nothing."""
-    parts = target + ".part"
-    shutil.rmtree(parts, ignore_errors=True)
-    with tarfile.open(archive, "r|gz") as packed:
-        packed.extractall(parts)
-    os.rename(os.path.join(parts, os.path.basename(target)), target)
-    os.rmdir(parts)
+def fetch(name: str, path: str) -> dict[str, Any]:
+    """Write the archive to `path`, and return what the dispatcher says of it.
 
-
-def _fetch(path: str) -> None:
-    """Write the archive to `path`, and check it."""
+    Raises:
+        EnvironmentUnusable: it could not be had within `PATIENCE`.
+    """
     line, objects = line_from_environment(PROTOCOL), Objects()
     until, failures = time.monotonic() + PATIENCE, 0
     while True:
         try:
-            about: dict[str, Any] = line.call("/v1/environment", {})
+            about = line.call("/v1/environment", {"environment": name})
             with open(path, "wb") as file:
                 objects.read(about["url"], file)
-            break
-        except (Unreachable, Expired, ObjectError) as error:
-            if time.monotonic() > until:
-                raise
-            if failures in (0, 10, 100):
-                print(f"shoal worker: the environment cannot be read now: {error}", file=sys.stderr)
-            time.sleep(RETRIES[min(failures, len(RETRIES) - 1)])
-            failures += 1
-    line.close()
-    with open(path, "rb") as file:
-        found = digest(file)
-    if found != about["sha256"]:
-        raise EnvironmentUnusable(f"the environment has sha256 {found}, not {about['sha256']}")
+            with open(path, "rb") as file:
+                found = digest(file)
+            if found == about["sha256"]:
+                line.close()
+                return about
+            trouble = f"it has sha256 {found}, not {about['sha256']}"
+        except (Unreachable, Refused, ObjectError) as error:
+            trouble = str(error)
+        if time.monotonic() > until:
+            raise EnvironmentUnusable(f"the environment can't be read: {trouble}")
+        if failures in (0, 10, 100):
+            print(f"shoal worker: the environment can't be read now: {trouble}", file=sys.stderr)
+        time.sleep(RETRIES[min(failures, len(RETRIES) - 1)])
+        failures += 1
+
+
+def check(about: dict[str, Any]) -> None:
+    """Raise EnvironmentUnusable if the environment is for another Python or another machine."""
+    ours = "{}.{} on {}".format(*sys.version_info[:2], platform.machine())
+    theirs = "{}.{} on {}".format(*about["python"].split(".")[:2], about["machine"])
+    if ours != theirs:
+        raise EnvironmentUnusable(f"the environment is for Python {theirs}, this is {ours}")
+
+
+def unpack(archive: str, target: str) -> None:
+    """Unpack a .tar.gz whose root is the target's last name; all of it, or nothing."""
+    parts = target + ".part"
+    shutil.rmtree(parts, ignore_errors=True)
+    # it is what the builder packed, links to the image's own Python included
+    trusted = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+    with tarfile.open(archive, "r|gz") as packed:
+        packed.extractall(parts, **trusted)  # type: ignore[arg-type]
+    os.rename(os.path.join(parts, os.path.basename(target)), target)
+    os.rmdir(parts)
 
 
 def digest(file: IO[bytes]) -> str:
@@ -96,3 +116,11 @@ def digest(file: IO[bytes]) -> str:
     while piece := file.read(1 << 20):
         sha.update(piece)
     return sha.hexdigest()
+
+
+def _give_up(why: str) -> None:
+    note = os.environ.get("SHOAL_TERMINATION_LOG", "/dev/termination-log")
+    if os.path.isfile(note):
+        with open(note, "w", encoding="utf-8") as file:
+            file.write(why)
+    sys.exit(f"shoal worker: {why}")

@@ -137,8 +137,7 @@ class Objects:
             if sink is not None and response.status == 200:
                 sink.seek(0)
                 sink.truncate()
-                while piece := response.read(1 << 20):
-                    sink.write(piece)
+                copy(response, sink)
             text = response.read()
         except BaseException:
             if connection is not None:
@@ -149,6 +148,16 @@ class Objects:
                 body.close()
         self._connections[name] = connection
         return response.status, text
+
+
+def copy(response: http.client.HTTPResponse, sink: IO[bytes]) -> None:
+    """Write an answer's body to `sink`; raise OSError if it ends before its time."""
+    left = response.length
+    while piece := response.read(1 << 20):
+        sink.write(piece)
+        left = None if left is None else left - len(piece)
+    if left:
+        raise OSError(f"the answer ended {left} bytes too early")
 
 
 def _read_file(path: str, span: tuple[int, int] | None) -> bytes:

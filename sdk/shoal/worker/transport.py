@@ -16,6 +16,8 @@ import time
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from .objects import copy
+
 #: How long a call that does not wait for work may take, in seconds.
 CALL_SECONDS = 30.0
 #: A projected token is read again after this long, in seconds; the kubelet renews it in time.
@@ -53,7 +55,7 @@ class Line:
             Refused: the dispatcher does not take this worker.
         """
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"Authorization": "Bearer " + self._bearer(), "Shoal-Protocol": self._protocol}
+        headers = self._headers()
         for fresh in (False, True):
             # a connection that was kept may have been closed meanwhile: that is no failure
             kept = self._connection is not None and not fresh
@@ -70,26 +72,24 @@ class Line:
             if response.status == 200:
                 answer: dict[str, Any] = json.loads(text)
                 return answer
-            if response.status in (401, 426):
-                raise Refused(f"HTTP {response.status}: {text[:500]!r}")
-            raise Unreachable(f"HTTP {response.status}: {text[:500]!r}")
+            raise _error(response.status, text)
         raise Unreachable("the connection broke twice")
 
     def fetch(self, path: str, file: IO[bytes]) -> None:
-        """GET `path`, which takes no credential, and write it to `file`.
+        """POST to `path`, and write the answer, which may be large, to `file`.
 
         Raises:
             Unreachable: no answer, or not the whole of it.
+            Refused: the dispatcher does not take this worker.
         """
         self.close()
         try:
             connection = self._open(CALL_SECONDS)
-            connection.request("GET", path)
+            connection.request("POST", path, b"", self._headers())
             response = connection.getresponse()
             if response.status != 200:
-                raise Unreachable(f"HTTP {response.status}: {response.read()[:500]!r}")
-            while piece := response.read(1 << 20):
-                file.write(piece)
+                raise _error(response.status, response.read())
+            copy(response, file)
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{type(error).__name__}: {error}") from error
         finally:
@@ -102,7 +102,7 @@ class Line:
             self._connection = None
 
     def _open(self, timeout: float) -> http.client.HTTPConnection:
-        if self._connection is None:
+        if self._connection is None or self._connection.sock is None:  # or it was closed for us
             sock = socket.create_connection((self._host, self._port), CALL_SECONDS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context is not None:
@@ -112,12 +112,20 @@ class Line:
         self._connection.sock.settimeout(timeout)
         return self._connection
 
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": "Bearer " + self._bearer(), "Shoal-Protocol": self._protocol}
+
     def _bearer(self) -> str:
         now = time.monotonic()
         if now - self._read > TOKEN_SECONDS:
             with open(self._token_file, encoding="ascii") as file:
                 self._token, self._read = file.read().strip(), now
         return self._token
+
+
+def _error(status: int, text: bytes) -> Exception:
+    words = f"HTTP {status}: {text[:500]!r}"
+    return Refused(words) if status in (401, 426) else Unreachable(words)
 
 
 def line_from_environment(protocol: str) -> Line:

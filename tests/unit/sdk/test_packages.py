@@ -53,7 +53,19 @@ def test_a_requirements_file_is_taken_line_by_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["-e .", "--editable=./x", "./wheels/x-1.0-py3-none-any.whl", "x-1.0.whl", "file:///tmp/x"],
+    [
+        "-e .",
+        "--editable=./x",
+        "./wheels/x-1.0-py3-none-any.whl",
+        "x-1.0.whl",
+        "file:///tmp/x",
+        "x @ file:///tmp/x.whl",
+        ".",
+        ".[extra]",
+        "--find-links ./wheels",
+        "folder/x",
+        "/opt/x",
+    ],
 )
 def test_what_is_on_this_machine_only_is_refused_by_name(tmp_path: Path, line: str) -> None:
     with pytest.raises(ConfigurationError, match="is on this machine only") as told:
@@ -61,11 +73,35 @@ def test_what_is_on_this_machine_only_is_refused_by_name(tmp_path: Path, line: s
     assert repr(line) in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "https://example.com/x-1.0-py3-none-any.whl",
+        "x @ https://example.com/x-1.0.tar.gz",
+        "tool @ git+ssh://git@example.com/tool@v1",
+        "-f https://example.com/wheels",
+        "numpy[extra]>=2,<3; python_version >= '3.11'",
+        "numpy==2.3.1 " + " ".join(f"--hash=sha256:{n:064x}" for n in range(60)),
+    ],
+)
+def test_what_an_index_or_a_server_has_is_taken(tmp_path: Path, line: str) -> None:
+    assert lines_of(tmp_path, f"six\n{line}\n") == ("six", line)
+
+
+@pytest.mark.parametrize(
+    "line", ["--index-url https://me:secret@host/simple", "x @ git+https://me:secret@host/x"]
+)
+def test_passwords_stay_here(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigurationError, match="has a password in it") as told:
+        lines_of(tmp_path, f"six\n{line}\n")
+    assert "secret" not in str(told.value)
+
+
 def test_files_that_do_not_help(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"missing\.txt: No such file"):
         packages_of(shoal.PipRequirementsFile(str(tmp_path / "missing.txt"), "3.12"))
     with pytest.raises(ConfigurationError, match="names no package"):
-        lines_of(tmp_path, "# nothing\n")
+        lines_of(tmp_path, "# nothing\n-i https://index\n")
     with pytest.raises(shoal.NotSupportedYet, match="constraints"):
         lines_of(tmp_path, "numpy\n-c constraints.txt\n")
 
