@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import calls
+import environments
 import floors
 import yaml
 
@@ -46,6 +47,9 @@ async def measure(scale: int, million: bool) -> list[tuple[str, str, str, str]]:
     ten = await calls.no_ops(host, 10_000, scale)
     say("first result")
     first = await calls.first_result(host, scale)
+    say("environment")
+    async with await kube.connect() as api:
+        made = await environments.measure(api, scale)
     say("import")
     imported = calls.import_time(3 * scale)
     rows = [
@@ -62,6 +66,21 @@ async def measure(scale: int, million: bool) -> list[tuple[str, str, str, str]]:
         row(
             "result known after its task's return", first, first, goals["first_result_seconds"], "s"
         ),
+        (
+            f"{environments.PACKAGES} packages, {made.size / 1e6:.0f} MB packed: installed",
+            ms(made.build),
+            "",
+            "",
+        ),
+        ("fetched and unpacked alone", ms(made.alone), "", ""),
+        row(
+            "cold call with it",
+            made.cold,
+            made.cold / made.alone,
+            goals["environment_to_alone"],
+            "x alone",
+        ),
+        row("warm call with it", made.warm, made.warm / warm, goals["environment_warm"], "x warm"),
         row("import shoal", imported, imported, goals["import_seconds"], "s"),
     ]
     if million:

@@ -84,7 +84,7 @@ def build_job(deployment: CustomResource, settings: Settings) -> dict[str, Any]:
         "spec": {
             "function": {
                 "name": BUILDER,
-                "args": [list(wanted["requirements"]), platform.machine()],
+                "args": [_with_sources(wanted, settings), platform.machine()],
             },
             "deployment": where,
             "resources": {"memory": settings.build_memory},
@@ -196,6 +196,12 @@ class EnvironmentKeeper:
         except ApiError as error:
             if error.status != 409:
                 raise
+
+
+def _with_sources(wanted: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """What is wanted, Debian packages from where the chart says if nothing else is said."""
+    ours = {"softwareSources": list(settings.debian_sources)} if settings.debian_sources else {}
+    return {**(ours if wanted.get("software") else {}), **wanted}
 
 
 _TOLD = ("sha256", "python", "machine")

@@ -93,6 +93,8 @@ class Settings:
     """Memory of a worker whose job and Deployment ask for none."""
     build_variables: Mapping[str, str] = field(default_factory=dict)
     """Variables of builder Pods, such as UV_DEFAULT_INDEX."""
+    debian_sources: tuple[str, ...] = ()
+    """Lines of a sources.list for Debian packages; none means the image's own."""
     build_memory: str = "1Gi"
     """Memory of a builder Pod."""
     build_seconds: float = 3600.0
@@ -142,6 +144,7 @@ class Settings:
             worker_cpu_limit=read.text("WORKER_CPU_LIMIT") or "2",
             worker_memory=read.amount("WORKER_MEMORY", "512Mi"),
             build_variables=read.mapping("BUILD_VARIABLES"),
+            debian_sources=tuple(filter(None, read.text("DEBIAN_SOURCES").splitlines())),
             build_memory=read.amount("BUILD_MEMORY", "1Gi"),
             build_seconds=read.seconds("BUILD_SECONDS", 3600.0),
             operator_version=__version__,

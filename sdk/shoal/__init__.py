@@ -60,7 +60,9 @@ if TYPE_CHECKING:
         PipRequirementsFile,
         PoetryProjectPath,
         PreinstalledInterpreter,
+        ScriptRequirements,
         Secret,
+        UvProjectPath,
     )
     from shoal.results import JobCompletion, TaskResult
     from shoal.sizing import Resources
@@ -82,7 +84,8 @@ _HOMES = {
         "AwsSecret AzureSecret CondaEnvironmentFile ContainerAtDigestInterpreter "
         "ContainerInterpreter ContainerInterpreterBase InterpreterSpecFile KubernetesSecret "
         "LocalCondaInterpreter LocalInterpreter LocalPipInterpreter MEADOWRUN_INTERPRETER "
-        "PipRequirementsFile PoetryProjectPath PreinstalledInterpreter SHOAL_INTERPRETER Secret"
+        "PipRequirementsFile PoetryProjectPath PreinstalledInterpreter SHOAL_INTERPRETER "
+        "ScriptRequirements Secret UvProjectPath"
     ),
     "results": "JobCompletion TaskResult",
     "sizing": "Resources",
@@ -134,12 +137,14 @@ __all__ = [
     "PreinstalledInterpreter",
     "Resources",
     "RunMapTasksFailedException",
+    "ScriptRequirements",
     "Secret",
     "ShoalException",
     "StorageBucketSpec",
     "TaskException",
     "TaskResult",
     "Unpicklable",
+    "UvProjectPath",
     "__version__",
     "attach",
     "blocking",

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.errors import ConfigurationError, NotSupportedYet
 from shoal.interpreters import (
+    CondaEnvironmentFile,
     ContainerAtDigestInterpreter,
     ContainerInterpreter,
     ContainerInterpreterBase,
     InterpreterSpecFile,
     KubernetesSecret,
+    LocalCondaInterpreter,
     LocalInterpreter,
-    LocalPipInterpreter,
-    PipRequirementsFile,
     PreinstalledInterpreter,
     Secret,
 )
@@ -272,16 +272,14 @@ def check_interpreter(interpreter: object) -> None:
                 f"{type(secret).__name__} {LATER}: make a Secret with `kubectl create secret "
                 "docker-registry` and pass shoal.KubernetesSecret(its name)"
             )
-    elif isinstance(
-        interpreter, (PipRequirementsFile, LocalPipInterpreter, PreinstalledInterpreter)
-    ):
-        return
-    elif isinstance(interpreter, (LocalInterpreter, InterpreterSpecFile)):
+    elif isinstance(interpreter, (LocalCondaInterpreter, CondaEnvironmentFile)):
         raise NotSupportedYet(
             f"{type(interpreter).__name__} {LATER}: build an image with what you need, and pass "
             "shoal.ContainerInterpreter(its name, its tag)"
         )
-    else:
+    elif not isinstance(
+        interpreter, (LocalInterpreter, InterpreterSpecFile, PreinstalledInterpreter)
+    ):
         raise ConfigurationError(
             "interpreter must be one of Shoal's interpreters, such as "
             f"shoal.PipRequirementsFile(...), not {interpreter!r}"

@@ -1,9 +1,9 @@
 """Interpreters that a Deployment can run on, and the Secrets that open them.
 
 Container interpreters name an image, `PreinstalledInterpreter` a Python in the cluster's own one;
-`PipRequirementsFile` and `LocalPipInterpreter` are installed
-once in the cluster. The others exist so that code written for Meadowrun imports, and raise
-NotSupportedYet when a Deployment is made with them.
+what a project's files name, or what `LocalPipInterpreter` finds, is installed once in the cluster.
+The conda ones exist so that code written for Meadowrun imports, and raise NotSupportedYet when a
+Deployment is made with them.
 """
 
 from __future__ import annotations
@@ -116,6 +116,11 @@ class ContainerAtDigestInterpreter(ContainerInterpreterBase):
 class LocalInterpreter(_Abstract):
     """An interpreter of this machine, to be built again where the job runs."""
 
+    def __post_init__(self) -> None:
+        """Refuse a version that no worker can have."""
+        if getattr(self, "python_version", None) is not None:
+            check_python_version(self.python_version)  # type: ignore[attr-defined]
+
 
 @dataclass(frozen=True)
 class LocalCondaInterpreter(LocalInterpreter):
@@ -132,21 +137,24 @@ class LocalPipInterpreter(LocalInterpreter):
     Attributes:
         path_to_interpreter: the Python program, such as ".venv/bin/python".
         python_version: "3.11" or "3.11.4"; None means the interpreter's own minor version.
-        additional_software: Debian packages; comes with a later version.
+        additional_software: Debian packages, such as "libgomp1"; unpacked without root.
     """
 
     path_to_interpreter: str
     python_version: str | None = None
     additional_software: Sequence[str] | str | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse a version that no worker can have."""
-        if self.python_version is not None:
-            check_python_version(self.python_version)
-
 
 class InterpreterSpecFile(_Abstract):
     """A file that an environment can be built from."""
+
+    python_version: str
+    additional_software: Sequence[str] | str | None
+
+    def __post_init__(self) -> None:
+        """Refuse a version that no worker can have."""
+        if hasattr(self, "python_version"):
+            check_python_version(self.python_version)
 
 
 @dataclass(frozen=True)
@@ -165,23 +173,55 @@ class PipRequirementsFile(InterpreterSpecFile):
     Attributes:
         path_to_requirements_file: the file; those that it includes (-r) count as part of it.
         python_version: "3.11" or "3.11.4"; the cluster must have an image for it.
-        additional_software: Debian packages; comes with a later version.
+        additional_software: Debian packages, such as "libgomp1"; unpacked without root.
     """
 
     path_to_requirements_file: str
     python_version: str
     additional_software: Sequence[str] | str | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse a version that no worker can have."""
-        check_python_version(self.python_version)
-
 
 @dataclass(frozen=True)
 class PoetryProjectPath(InterpreterSpecFile):
-    """A folder with pyproject.toml and poetry.lock; comes with a later version."""
+    """A folder with pyproject.toml and the poetry.lock of Poetry 2.
+
+    Attributes:
+        path_to_project: the folder; "" is the current one.
+        python_version: "3.11" or "3.11.4"; the cluster must have an image for it.
+        additional_software: Debian packages, such as "libgomp1"; unpacked without root.
+    """
 
     path_to_project: str
+    python_version: str
+    additional_software: Sequence[str] | str | None = None
+
+
+@dataclass(frozen=True)
+class UvProjectPath(InterpreterSpecFile):
+    """A folder with pyproject.toml and uv.lock, which the uv of this machine reads.
+
+    Attributes:
+        path_to_project: the folder; "" is the current one.
+        python_version: "3.11" or "3.11.4"; the cluster must have an image for it.
+        additional_software: Debian packages, such as "libgomp1"; unpacked without root.
+    """
+
+    path_to_project: str
+    python_version: str
+    additional_software: Sequence[str] | str | None = None
+
+
+@dataclass(frozen=True)
+class ScriptRequirements(InterpreterSpecFile):
+    """A script that names its dependencies itself, as PEP 723 says (`# /// script`).
+
+    Attributes:
+        path_to_script: the script; it is read, not run.
+        python_version: "3.11" or "3.11.4"; the cluster must have an image for it.
+        additional_software: Debian packages, such as "libgomp1"; unpacked without root.
+    """
+
+    path_to_script: str
     python_version: str
     additional_software: Sequence[str] | str | None = None
 

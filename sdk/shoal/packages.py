@@ -12,31 +12,29 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shoal.errors import ConfigurationError, NotSupportedYet
-from shoal.interpreters import LocalPipInterpreter, PipRequirementsFile
+from shoal import lock_files, requirement_lines
+from shoal.errors import ConfigurationError
+from shoal.interpreters import (
+    InterpreterSpecFile,
+    LocalPipInterpreter,
+    PipRequirementsFile,
+    PoetryProjectPath,
+    ScriptRequirements,
+    UvProjectPath,
+)
 
 if TYPE_CHECKING:
     from shoal.interpreters import AnyInterpreter
 
 INDEX_VARIABLE = "SHOAL_PACKAGE_INDEX"
 FREEZE_SECONDS = 60.0
-_LOCAL = re.compile(r"^(\.|/|~|file:|[A-Za-z]:\\)|^[^:]*(/|\\|\.whl$|\.tar\.gz$|\.zip$)")
-_LINKS = re.compile(r"^(-f|--find-links)(\s+|=)")
-_EDITABLE = re.compile(r"^(-e|--editable)(\s|=|$)")
-_PASSWORD = re.compile(r"://[^/\s@:]*:[^/\s@]+@")
-_INCLUDE = re.compile(r"^(-r|--requirement)(\s+|=)?(?P<path>.+)$")
-_INDEX = re.compile(r"^(-i|--index-url|--default-index)(\s|=)")
-_CONSTRAINT = re.compile(r"^(-c|--constraint)(\s|=|$)")
-
-_READABLE = (
-    "has a password in it, which whoever reads the job could read: set the chart's "
-    "environments.variables, or use an index that needs none"
-)
+_DEBIAN = re.compile(r"^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$")
 
 _FREEZE = """\
 import importlib.metadata as metadata, json, sys
@@ -49,6 +47,14 @@ for one in metadata.distributions():
 print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "found": found}))
 """
 
+_READERS: dict[type, tuple[str, Callable[[Path], list[str]]]] = {
+    PipRequirementsFile: ("path_to_requirements_file", requirement_lines.of_file),
+    PoetryProjectPath: ("path_to_project", lock_files.of_poetry_project),
+    UvProjectPath: ("path_to_project", lock_files.of_uv_project),
+    ScriptRequirements: ("path_to_script", lock_files.of_script),
+}
+"""What is read for an interpreter: the attribute with its path, and how."""
+
 
 @dataclass(frozen=True)
 class Packages:
@@ -57,10 +63,12 @@ class Packages:
     Attributes:
         requirements: lines of a requirements.txt that name nothing of this machine.
         python: the version of Python, "3.11" or "3.11.4".
+        software: Debian packages.
     """
 
     requirements: tuple[str, ...]
     python: str
+    software: tuple[str, ...] = ()
 
 
 def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
@@ -69,81 +77,47 @@ def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
     Raises:
         ConfigurationError: a file is missing, or something in it can't be had elsewhere.
     """
-    if isinstance(interpreter, PipRequirementsFile):
-        _no_software(interpreter.additional_software)
-        lines = _lines(Path(interpreter.path_to_requirements_file).expanduser())
-        if all(line.startswith("-") for line in lines):
+    if isinstance(interpreter, LocalPipInterpreter):
+        path = os.path.abspath(os.path.expanduser(interpreter.path_to_interpreter))
+        found = _frozen(path, _stamp(path))
+        lines, python = list(found.requirements), interpreter.python_version or found.python
+    elif isinstance(interpreter, InterpreterSpecFile):
+        field, read = _READERS[type(interpreter)]
+        lines = read(Path(getattr(interpreter, field)).expanduser())
+        python = interpreter.python_version
+    else:
+        return None
+    software = _software(interpreter.additional_software)
+    if all(line.startswith("-") for line in lines):
+        if isinstance(interpreter, PipRequirementsFile) and not software:
             raise ConfigurationError(
                 f"PipRequirementsFile: {interpreter.path_to_requirements_file} names no package: "
                 "use Deployment.mirror_local without an interpreter"
             )
-        named = any(_INDEX.match(line) for line in lines)
-        return Packages((*(() if named else _index()), *lines), interpreter.python_version)
-    if isinstance(interpreter, LocalPipInterpreter):
-        _no_software(interpreter.additional_software)
-        path = os.path.abspath(os.path.expanduser(interpreter.path_to_interpreter))
-        found = _frozen(path, _stamp(path))
-        lines = [*_index(), *found.requirements] if found.requirements else []
-        return Packages(tuple(lines), interpreter.python_version or found.python)
-    return None
+        lines = []
+    elif not requirement_lines.names_index(lines):
+        lines = [*_index(), *lines]
+    return Packages(tuple(lines), python, software)
 
 
 def _index() -> tuple[str, ...]:
     """Return the line for the index that this machine names for its jobs."""
     url = os.environ.get(INDEX_VARIABLE, "")
-    if _PASSWORD.search(url):
-        raise ConfigurationError(f"{INDEX_VARIABLE} {_READABLE}")
+    if requirement_lines.has_password(url):
+        raise ConfigurationError(f"{INDEX_VARIABLE} {requirement_lines.READABLE}")
     return (f"--index-url {url}",) if url else ()
 
 
-def _no_software(names: object) -> None:
-    if names:
-        raise NotSupportedYet(
-            "additional_software comes with a later version: name an image that has these "
-            "packages, with shoal.ContainerInterpreter"
-        )
-
-
-def _lines(path: Path) -> list[str]:
-    """Return the file's requirements, those of the files that it includes in their places."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"PipRequirementsFile: {path}: {error.strerror}") from error
-    found: list[str] = []
-    joined = re.sub(r"\\\r?\n", " ", text)
-    for line in joined.splitlines():
-        line = re.sub(r"(^|\s)#.*$", "", line).strip()
-        if not line:
-            continue
-        if include := _INCLUDE.match(line):
-            found += _lines(path.parent / include["path"].strip())
-            continue
-        if _CONSTRAINT.match(line):
-            raise NotSupportedYet(
-                f"{path}: {line!r}: constraints come with a later version: pin the versions in "
-                "the requirements, for example with `uv pip compile`"
-            )
-        if _PASSWORD.search(line):
-            name = re.split(r"[\s=]", line)[0]
-            raise ConfigurationError(f"{path}: a line that begins with {name!r} {_READABLE}")
-        if _EDITABLE.match(line) or _LOCAL.search(_target(line)):
+def _software(names: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Return the names of Debian packages."""
+    found = (names,) if isinstance(names, str) else tuple(names or ())
+    for name in found:
+        if not isinstance(name, str) or not _DEBIAN.match(name):
             raise ConfigurationError(
-                f"{path}: {line!r} is on this machine only: leave it out (Deployment.mirror_local "
-                "brings your code along), or name a package that an index has"
+                f'additional_software has names of Debian packages, such as "libgomp1"; {name!r} '
+                "is none"
             )
-        found.append(line)
     return found
-
-
-def _target(line: str) -> str:
-    """Return the part of a requirement that says where it is: a path, a URL, or its mere name."""
-    if _LINKS.match(line):
-        return _LINKS.sub("", line)
-    if line.startswith("-"):
-        return ""
-    _, at, where = line.partition(" @ ")
-    return re.split(r"[\s;]", where if at else line)[0]
 
 
 def _stamp(python: str) -> tuple[object, ...]:

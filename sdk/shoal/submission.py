@@ -208,8 +208,9 @@ def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
         where["python"] = packages.python if packages else packing.python_version()
     if isinstance(deployment.interpreter, PreinstalledInterpreter):
         where["interpreter"] = deployment.interpreter.path_to_interpreter
-    if packages and packages.requirements:
-        where["environment"] = {"requirements": list(packages.requirements)}
+    if packages and (packages.requirements or packages.software):
+        environment = {"requirements": packages.requirements, "software": packages.software}
+        where["environment"] = {name: list(some) for name, some in environment.items() if some}
     if code := deployment.code:
         where["code"] = {
             "sha256": code.sha256,

@@ -1,4 +1,4 @@
-"""An index of Python packages in a namespace, with wheels that the test makes itself."""
+"""An index of Python and Debian packages in a namespace, which the test makes itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import base64
 import hashlib
 import io
+import stat
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +25,7 @@ class Index(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         parts = [part for part in self.path.split("/") if part]
         known = [f for f in files if f.split("-")[0].replace("_", "-") == parts[-1]]
-        if parts[0] == "files" and parts[-1] in files:
+        if parts[0] in ("files", "debian") and parts[-1] in files:
             data = open("/wheels/" + parts[-1], "rb").read()
         elif parts[0] == "simple" and known:
             links = "".join('<a href="/files/%s">%s</a>' % (f, f) for f in known)
@@ -69,13 +71,58 @@ def _digest(text: str) -> str:
     return "sha256=" + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def manifests(wheels: Mapping[str, bytes], image: str) -> list[dict[str, Any]]:
+def debian(
+    name: str, version: str, files: Mapping[str, tuple[bytes, int]], *, needs: str = ""
+) -> tuple[str, bytes, str]:
+    """Return file name and bytes of a .deb, and what the list of a repository says of it.
+
+    `files` are contents and modes by their paths; of a link, what it leads to and `S_IFLNK`.
+    """
+    control = f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
+    control += "Maintainer: a test <test@example.com>\nDescription: made by a test\n"
+    control += f"Depends: {needs}\n" if needs else ""
+    parts = {
+        "debian-binary": b"2.0\n",
+        "control.tar.gz": _tar({"./control": (control.encode(), 0o644)}),
+        "data.tar.gz": _tar({f"./{path}": file for path, file in files.items()}),
+    }
+    data = b"!<arch>\n"
+    for part, content in parts.items():
+        data += f"{part:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+        data += content + b"\n" * (len(content) % 2)
+    file = f"{name}_{version}_all.deb"
+    sha256 = hashlib.sha256(data).hexdigest()
+    return file, data, f"{control}Filename: {file}\nSize: {len(data)}\nSHA256: {sha256}\n"
+
+
+def repository(*packages: tuple[str, bytes, str]) -> dict[str, bytes]:
+    """Return the files of a Debian repository with these packages."""
+    listed = "\n".join(text for _, _, text in packages)
+    return {"Packages": listed.encode(), **{name: data for name, data, _ in packages}}
+
+
+def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for path, (data, mode) in files.items():
+            entry = tarfile.TarInfo(path)
+            if stat.S_ISLNK(mode):
+                entry.type, entry.linkname = tarfile.SYMTYPE, data.decode()
+            else:
+                entry.size, entry.mode = len(data), mode
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def manifests(
+    wheels: Mapping[str, bytes], image: str, script: str = _SERVE
+) -> list[dict[str, Any]]:
     """Return what serves the wheels in a namespace: the Pod `index`, and what it needs."""
     container = {
         "name": "index",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-c", _SERVE],
+        "command": ["python", "-c", script],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -117,12 +164,24 @@ def manifests(wheels: Mapping[str, bytes], image: str) -> list[dict[str, Any]]:
 
 def url(namespace: str) -> str:
     """Return the index's address, as Pods see it."""
-    return f"http://index.{namespace}.svc.cluster.local:{PORT}/simple/"
+    return f"{_server(namespace)}/simple/"
 
 
-async def serve(place: Place, wheels: Mapping[str, bytes], image: str) -> str:
+def source(namespace: str) -> str:
+    """Return the line of a sources.list for the Debian packages there."""
+    return f"deb [trusted=yes] {_server(namespace)}/debian ./"
+
+
+def _server(namespace: str) -> str:
+    return f"http://index.{namespace}.svc.cluster.local:{PORT}"
+
+
+async def serve(
+    place: Place, wheels: Mapping[str, bytes], image: str, *, script: str = _SERVE
+) -> str:
     """Serve the wheels in the namespace; return the index's URL."""
-    for resource, body in zip((CONFIGMAPS, PODS, SERVICES), manifests(wheels, image), strict=True):
+    bodies = manifests(wheels, image, script)
+    for resource, body in zip((CONFIGMAPS, PODS, SERVICES), bodies, strict=True):
         await place.api.create(resource, body, place.namespace)
     async with asyncio.timeout(60):
         while not await _is_ready(place):

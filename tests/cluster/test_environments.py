@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import platform
+import stat
 import sys
 from pathlib import Path
 
 import cloudpickle
+import package_index
 import pytest
 from chaos import run
 from gates import Gate
 from namespaces import Place, condition, finished
-from package_index import serve, wheel
+from package_index import debian, repository, serve, wheel
 
 import shoal
 from shoal.errors import EnvironmentFailed
@@ -22,20 +26,35 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 IMAGE = f"docker.io/library/python:{PYTHON}-slim"
 GREETING = {"greeting.py": "from tone import TONE\ndef main():\n    print('hello', TONE)\n"}
+TONE = """
+import ctypes
+TONE = 'loudly'
+def say():
+    return TONE
+def library():
+    return ctypes.CDLL("libgreet.so.1")._name
+"""
+GREETER = b"#!/bin/sh\necho hello $1, from Debian\n"
+LIBC = f"/lib/{platform.machine()}-linux-gnu/libc.so.6"
+DEBIAN = repository(
+    debian("greeter", "1.2", {"usr/bin/greet": (GREETER, 0o755)}, needs="libgreet (>= 1.0)"),
+    debian("libgreet", "1.0", {"usr/lib/libgreet.so.1": (LIBC.encode(), stat.S_IFLNK)}),
+)
 WHEELS = dict(
     [
         wheel("greeting", "1.0", GREETING, needs="tone>=2", script="greet = greeting:main"),
         wheel("greeting", "1.1", GREETING, needs="tone>=2", script="greet = greeting:main"),
         wheel("tone", "2.0", {"tone.py": "TONE = 'softly'\n"}),
-        wheel("tone", "2.1", {"tone.py": "TONE = 'loudly'\ndef say(): return TONE\n"}),
+        wheel("tone", "2.1", {"tone.py": TONE}),
     ]
 )
+OLD_TONE = hashlib.sha256(WHEELS["tone-2.0-py3-none-any.whl"]).hexdigest()
 
 
 @pytest.fixture
 async def index(user: Place) -> str:
     """The option that names the namespace's own index."""
-    return f"--index-url {await serve(user, WHEELS, IMAGE)}"
+    return f"--index-url {await serve(user, {**WHEELS, **DEBIAN}, IMAGE)}"
 
 
 def requirements(folder: Path, *lines: str) -> shoal.PipRequirementsFile:
@@ -126,6 +145,62 @@ async def test_what_cannot_be_installed_is_told_in_the_installers_words(
     with pytest.raises(EnvironmentFailed, match="unsatisfiable"):  # it was tried anew
         await shoal.run_function(versions, user.host(), None, here)
     assert (await user.get("Job", build))["metadata"]["uid"] != first
+
+
+async def test_what_a_projects_locks_and_a_script_name(
+    user: Place, index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOAL_PACKAGE_INDEX", index.split()[1])
+    (tmp_path / "poetry.lock").write_text(
+        '[[package]]\nname = "tone"\nversion = "2.0"\ngroups = ["main"]\n'
+        f'files = [{{file = "x", hash = "sha256:{OLD_TONE}"}}]\n'
+        '[metadata]\nlock-version = "2.1"\n'
+    )
+    (tmp_path / "script.py").write_text("# /// script\n# dependencies = ['tone==2.0']\n# ///\n")
+    for chosen in (
+        shoal.PoetryProjectPath(str(tmp_path), PYTHON),
+        shoal.ScriptRequirements(str(tmp_path / "script.py"), PYTHON),
+    ):
+        here = shoal.Deployment(chosen)
+        assert await shoal.run_function(tone, user.host(), None, here) == "softly"
+    assert len(await builds(user)) == 2
+    (tmp_path / "poetry.lock").write_text(
+        (tmp_path / "poetry.lock").read_text().replace(OLD_TONE, "0" * 64)
+    )
+    here = shoal.Deployment(shoal.PoetryProjectPath(str(tmp_path), PYTHON))
+    with pytest.raises(EnvironmentFailed, match=r"[Hh]ash mismatch"):
+        await shoal.run_function(tone, user.host(), None, here)
+
+
+async def test_a_debian_tool_and_the_library_that_it_depends_on(user: Place, index: str) -> None:
+    environment = {
+        "requirements": [index, "tone"],
+        "software": ["greeter"],
+        "softwareSources": [package_index.source(user.namespace)],
+    }
+    await user.apply("Deployment", "tools", {"python": PYTHON, "environment": environment})
+    command = {"command": ["greet", "you"], "deployment": {"ref": "tools"}}
+    done = await user.run("Job", "greets", command)
+    assert done["exitCode"] == 0, done
+    assert "hello you, from Debian\n" in await log(user, "greets")
+    call = {"function": {"name": "tone.library"}, "deployment": {"ref": "tools"}}
+    done = await user.run("Job", "loads", call)
+    assert done.get("result") == "libgreet.so.1", done
+
+
+async def test_a_debian_package_that_is_nowhere(user: Place, index: str) -> None:
+    environment = {
+        "software": ["nowhere"],
+        "softwareSources": [package_index.source(user.namespace)],
+    }
+    spec = {
+        "function": {"name": "platform.node"},
+        "deployment": {"python": PYTHON, "environment": environment},
+    }
+    done = await user.run("Job", "greets", spec)
+    failed = condition(done, "Failed")
+    assert failed["reason"] == "EnvironmentFailed"
+    assert "Unable to locate package nowhere" in failed["message"]
 
 
 async def test_workers_of_one_job_alone(user: Place, index: str, tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ capabilities: {drop: [ALL]}
 - {name: SHOAL_OP_WORKER_CPU_LIMIT, value: {{ .Values.workers.cpuLimit | quote }}}
 - {name: SHOAL_OP_WORKER_MEMORY, value: {{ .Values.workers.memory | quote }}}
 - {name: SHOAL_OP_BUILD_VARIABLES, value: {{ .Values.environments.variables | toJson | quote }}}
+- {name: SHOAL_OP_DEBIAN_SOURCES, value: {{ join "\n" .Values.environments.debianSources | quote }}}
 - {name: SHOAL_OP_BUILD_MEMORY, value: {{ .Values.environments.memory | quote }}}
 - {name: SHOAL_OP_BUILD_SECONDS, value: {{ .Values.environments.deadlineSeconds | quote }}}
 - {name: SHOAL_OP_LOG_LEVEL, value: {{ .Values.operator.logLevel | quote }}}

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic.config import JsonDict
 
 from .model import Model
+from .rules import Rule
 from .values import ImageName, ImagePath, ImagePython, ObjectName, Quantity, Sha256, Size
 
 
@@ -73,14 +74,48 @@ Requirement = Annotated[
 ]
 
 
+DebianPackage = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$", max_length=256),
+]
+
+
 class Environment(Model):
     """Packages that a builder Pod installs once, and each worker unpacks."""
 
-    requirements: list[Requirement] = Field(
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.requirements) || has(self.software)",
+            "names nothing to install: set requirements, software or both",
+            holds=lambda e: e.requirements is not None or e.software is not None,
+        ),
+        Rule(
+            "!has(self.softwareSources) || has(self.software)",
+            "softwareSources go with software: remove them",
+            holds=lambda e: e.software_sources is None or e.software is not None,
+        ),
+    )
+    requirements: list[Requirement] | None = Field(
+        default=None,
         min_length=1,
         max_length=2000,
         description="Lines of a requirements.txt, such as numpy==2.3.1 or --extra-index-url URL. "
-        "Nothing in them may lie on the machine that wrote them.",
+        "Nothing in them may lie on the machine that wrote them. They take the place of the "
+        "image's own packages.",
+    )
+    software: list[DebianPackage] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=500,
+        description="Debian packages, such as libgomp1 or graphviz=2.42.2-7. They are unpacked "
+        "without root, and put on PATH and LD_LIBRARY_PATH; their own scripts are not run.",
+    )
+    software_sources: list[Requirement] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Lines of a sources.list that software comes from. Default: the operator's, "
+        "else the image's.",
     )
 
 
@@ -139,8 +174,8 @@ class Surroundings(Model):
     )
     environment: Environment | None = Field(
         default=None,
-        description="Packages in place of those of the image: installed once for all workers, by "
-        "a Job that the operator makes.",
+        description="Packages for the code: installed once for all workers, by a Job that the "
+        "operator makes.",
     )
     environment_variables: list[EnvironmentVariable] | None = Field(
         default=None,

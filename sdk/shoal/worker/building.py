@@ -1,8 +1,9 @@
 """Builds an environment: what the Job of a builder Pod calls, once for all workers.
 
 The environment is made at the very path where workers unpack it, since scripts in it name that
-path. The tool is uv, which the operator serves; its own words go to the Job's output. What comes of
-it is one archive in the bucket; only its key, digest and size are the Job's result.
+path. The tools are uv, which the operator serves, and the image's apt; their words go to the Job's
+output. What comes of it is one archive in the bucket; only its key, digest and size are the Job's
+result.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from typing import Any
 
 from . import PROTOCOL
-from .environment import PATIENCE, RETRIES, digest, folder
+from .environment import PATIENCE, RETRIES, digest, folder, offer_software, software_folder
 from .objects import ObjectError, Objects, Rejected
 from .transport import Refused, Unreachable, line_from_environment
 
@@ -30,8 +31,12 @@ class BuildFailed(Exception):
     """The tool could not install what was asked for; the message is its last lines."""
 
 
-def build(requirements: list[str], machine: str) -> dict[str, Any]:
-    """Install `requirements` (lines of a requirements.txt); return what was made.
+def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
+    """Install what is `wanted`; return what was made.
+
+    It has ``requirements`` (lines of a requirements.txt), ``software`` (Debian packages) and
+    ``softwareSources`` (lines of a sources.list; none means the image's), each of them a list that
+    may be missing. Without requirements the image's own Python packages stay visible.
 
     `machine` is the architecture of the tool that the operator serves, as `platform.machine` says
     it. The result has the archive's ``key``, ``sha256`` and ``size`` in bytes, and the ``python``
@@ -46,19 +51,15 @@ def build(requirements: list[str], machine: str) -> dict[str, Any]:
             "environments are built where both are the same"
         )
     scratch = os.environ["SHOAL_SCRATCH"]
-    uv = os.path.join(scratch, "uv")
-    _fetch_tool(uv)
-    wanted = os.path.join(scratch, "requirements.txt")
-    with open(wanted, "w", encoding="utf-8") as file:
-        file.write("\n".join(requirements) + "\n")
     target = folder()
     shutil.rmtree(target, ignore_errors=True)  # of an attempt before this one
-    _run(uv, "venv", "--quiet", "--python", sys.executable, target)
-    _run(
-        uv,
-        *("pip", "install", "--python", os.path.join(target, "bin", "python")),
-        *("--compile-bytecode", "--requirement", wanted),
-    )
+    requirements = wanted.get("requirements") or []
+    _make(target, own=not requirements)
+    if wanted.get("software"):
+        _install_software(wanted["software"], wanted.get("softwareSources") or [])
+        offer_software()  # git may be among it, or a library that a package is built with
+    if requirements:
+        _install_packages(requirements, target)
     archive = os.path.join(scratch, "environment.tar.gz")
     sha256 = _pack(target, archive)
     size = os.path.getsize(archive)
@@ -70,6 +71,66 @@ def build(requirements: list[str], machine: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": machine,
     }
+
+
+def _make(target: str, *, own: bool) -> None:
+    """Make an empty environment, in which the image's own packages can be seen or not."""
+    _fetch_tool(_uv())
+    shown = ["--system-site-packages"] if own else []
+    _run(_uv(), "venv", "--quiet", *shown, "--python", sys.executable, target)
+
+
+def _install_packages(requirements: list[str], target: str) -> None:
+    path = os.path.join(os.environ["SHOAL_SCRATCH"], "requirements.txt")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(requirements) + "\n")
+    _run(
+        _uv(),
+        *("pip", "install", "--python", os.path.join(target, "bin", "python")),
+        *("--compile-bytecode", "--requirement", path),
+    )
+
+
+def _uv() -> str:
+    return os.path.join(os.environ["SHOAL_SCRATCH"], "uv")
+
+
+def _install_software(packages: list[str], sources: list[str]) -> None:
+    """Unpack Debian packages, and what they need beyond the image, below the environment.
+
+    apt and dpkg work without root on folders of our own; no package's own scripts are run.
+    """
+    apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
+    if apt is None or dpkg is None:
+        raise BuildFailed(
+            f"{', '.join(packages)}: the image has no apt: name one that is made of Debian"
+        )
+    work = os.path.join(os.environ["SHOAL_SCRATCH"], "apt")
+    archives = os.path.join(work, "cache", "archives")
+    for name in (os.path.join(work, "state", "lists"), archives):
+        os.makedirs(os.path.join(name, "partial"))
+    options = {
+        "Dir::State": os.path.join(work, "state"),
+        "Dir::State::status": "/var/lib/dpkg/status",
+        "Dir::Cache": os.path.join(work, "cache"),
+        "Debug::NoLocking": "1",
+        "APT::Sandbox::User": "",
+        "APT::Update::Error-Mode": "any",
+        "Acquire::Languages": "none",
+    }
+    if sources:
+        path = os.path.join(work, "sources.list")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("\n".join(sources) + "\n")
+        options.update({"Dir::Etc::sourcelist": path, "Dir::Etc::sourceparts": "/dev/null"})
+    chosen = [word for pair in options.items() for word in ("-o", "=".join(pair))]
+    _run(apt, "--quiet", *chosen, "update")
+    how = ("--download-only", "--no-install-recommends", "--yes")
+    _run(apt, "--quiet", *chosen, "install", *how, "--", *packages)
+    os.makedirs(software_folder())
+    for name in sorted(os.listdir(archives)):
+        if name.endswith(".deb"):
+            _run(dpkg, "--extract", os.path.join(archives, name), software_folder())
 
 
 def _fetch_tool(path: str) -> None:

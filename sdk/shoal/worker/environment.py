@@ -8,6 +8,7 @@ its packages.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import platform
@@ -25,6 +26,9 @@ from .transport import Refused, Unreachable, line_from_environment
 PATIENCE = 300.0
 #: Waits between attempts, in seconds; the last one repeats.
 RETRIES = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+#: Where Debian packages have programs and libraries.
+PROGRAMS = ("usr/bin", "bin", "usr/sbin", "sbin", "usr/games")
+LIBRARIES = ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib", "lib")
 
 
 class EnvironmentUnusable(Exception):
@@ -34,6 +38,11 @@ class EnvironmentUnusable(Exception):
 def folder() -> str:
     """Return the path of the environment, the same in every Pod."""
     return os.path.join(os.environ["SHOAL_SCRATCH"], "environment")
+
+
+def software_folder() -> str:
+    """Return the path below which the environment's Debian packages are unpacked."""
+    return os.path.join(folder(), "software")
 
 
 def enter() -> None:
@@ -53,12 +62,33 @@ def enter() -> None:
     unpack(archive, folder())
     os.remove(archive)
     bin_folder = os.path.join(folder(), "bin")
-    os.environ["PATH"] = os.pathsep.join([bin_folder, os.environ.get("PATH", os.defpath)])
+    offer_software()
+    _prepend("PATH", [bin_folder], os.defpath)
     os.environ["VIRTUAL_ENV"] = folder()
     worker = os.path.dirname(os.environ["SHOAL_LIBRARY"])
     python = os.path.join(bin_folder, "python")
     start = "import sys; sys.path.insert(0, sys.argv[1]); from _shoal_worker.agent import main; "
     os.execv(python, [python, "-c", start + "sys.exit(main())", worker])
+
+
+def offer_software() -> None:
+    """Let this process and its children find the environment's Debian packages."""
+    top = software_folder()
+    _prepend("PATH", _below(top, PROGRAMS), os.defpath)
+    _prepend("LD_LIBRARY_PATH", _below(top, LIBRARIES))
+    for path in _below(top, ("usr/lib/git-core",)):  # git looks for its parts there only
+        os.environ["GIT_EXEC_PATH"] = path
+
+
+def _below(top: str, patterns: tuple[str, ...]) -> list[str]:
+    found = [path for pattern in patterns for path in glob.glob(os.path.join(top, pattern))]
+    return [path for path in found if os.path.isdir(path)]
+
+
+def _prepend(variable: str, paths: list[str], default: str = "") -> None:
+    if paths:
+        rest = os.environ.get(variable) or default
+        os.environ[variable] = os.pathsep.join([*paths, rest] if rest else paths)
 
 
 def fetch(name: str, path: str) -> dict[str, Any]:

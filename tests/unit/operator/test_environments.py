@@ -93,7 +93,7 @@ def ends(stage: Stage, build: Body, phase: str, **status: Any) -> None:
 async def test_a_job_waits_for_its_build_and_then_gets_workers(stage: Stage) -> None:
     stage.apply("Job", **CALL)
     build = await build_of(stage)
-    assert build["spec"]["function"]["args"][0] == ENVIRONMENT["requirements"]
+    assert build["spec"]["function"]["args"][0] == ENVIRONMENT
     assert build["spec"]["deployment"]["image"] == "python:3.11-slim"
     await stage.until(lambda: stage.condition("Running") == ("False", "EnvironmentBuilding"))
     (deployment,) = of_kind(stage, "deployments")

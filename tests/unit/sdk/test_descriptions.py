@@ -110,7 +110,6 @@ def test_container_images() -> None:
     [
         shoal.LocalCondaInterpreter("env"),
         shoal.CondaEnvironmentFile("environment.yml"),
-        shoal.PoetryProjectPath("", "3.11"),
         shoal.ContainerInterpreter("python", username_password_secret=shoal.AwsSecret("x")),
         shoal.ContainerInterpreter("python", username_password_secret=shoal.AzureSecret("x")),
     ],

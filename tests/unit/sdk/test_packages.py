@@ -12,7 +12,9 @@ import pytest
 
 import shoal
 from shoal.errors import ConfigurationError
+from shoal.machinery import Call
 from shoal.packages import INDEX_VARIABLE, packages_of
+from shoal.submission import manifest
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -46,7 +48,7 @@ def test_a_requirements_file_is_taken_line_by_line(tmp_path: Path) -> None:
         "numpy == 2.3.1",
         "six==1.17.0",
         "tqdm",
-        "scipy==1.15      --hash=sha256:abc",
+        "scipy==1.15 --hash=sha256:abc",
         "tool @ git+https://example.com/tool@v1#egg=tool",
     )
 
@@ -114,9 +116,37 @@ def test_versions_of_python_that_no_worker_has(version: Any) -> None:
         shoal.LocalPipInterpreter(sys.executable, version)
 
 
-def test_debian_packages_are_not_ignored(tmp_path: Path) -> None:
-    with pytest.raises(shoal.NotSupportedYet, match="additional_software"):
-        packages_of(shoal.LocalPipInterpreter(sys.executable, additional_software="libgomp1"))
+@pytest.mark.parametrize("names", ["libgomp1", ["libgomp1"], ("libgomp1",)])
+def test_debian_packages(tmp_path: Path, names: Any) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy\n")
+    path = str(tmp_path / "requirements.txt")
+    for chosen in (
+        shoal.PipRequirementsFile(path, "3.12", names),
+        shoal.LocalPipInterpreter(sys.executable, additional_software=names),
+    ):
+        found = packages_of(chosen)
+        assert found is not None
+        assert found.software == ("libgomp1",)
+    for wrong in ("--yes", "lib gomp", "Lib", 3):
+        with pytest.raises(ConfigurationError, match=r"additional_software"):
+            packages_of(shoal.PipRequirementsFile(path, "3.12", [wrong]))  # type: ignore[list-item]
+
+
+async def test_the_manifest_names_what_is_to_be_installed(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy==2.3.1\n")
+    chosen = shoal.PipRequirementsFile(str(tmp_path / "requirements.txt"), "3.12", ["libgomp1"])
+    call = Call(
+        kind="function",
+        function=len,
+        args=[[]],
+        deployment=shoal.Deployment(chosen),
+        packages=packages_of(chosen),
+    )
+    spec = manifest(call).to_dict()["spec"]
+    assert spec["deployment"] == {
+        "python": "3.12",
+        "environment": {"requirements": ["numpy==2.3.1"], "software": ["libgomp1"]},
+    }
 
 
 def test_what_is_installed_beside_an_interpreter(tmp_path: Path) -> None:
@@ -167,6 +197,165 @@ def test_an_index_for_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConfigurationError, match="has a password in it") as told:
         lines_of(tmp_path, "numpy\n")
     assert "secret" not in str(told.value)
+
+
+POETRY = """
+[[package]]
+name = "six"
+version = "1.17.0"
+optional = false
+groups = ["main", "dev"]
+files = [{file = "six-1.17.0.whl", hash = "sha256:aa"}, {file = "six.tar.gz", hash = "sha256:bb"}]
+
+[[package]]
+name = "colorama"
+version = "0.4.6"
+groups = ["main", "dev"]
+files = []
+[package.markers]
+main = "sys_platform == \\"win32\\""
+dev = "python_version > \\"3\\""
+
+[[package]]
+name = "forked"
+version = "2"
+groups = ["main"]
+markers = "python_version < \\"4\\""
+[package.source]
+type = "git"
+url = "https://example.com/forked"
+reference = "main"
+resolved_reference = "abc"
+
+[[package]]
+name = "pytest"
+version = "9"
+groups = ["dev"]
+
+[[package]]
+name = "extra"
+version = "1"
+optional = true
+groups = ["main"]
+
+[metadata]
+lock-version = "2.1"
+"""
+
+
+def test_a_poetry_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "poetry.lock").write_text(POETRY)
+    expected = (
+        "six==1.17.0 --hash=sha256:aa --hash=sha256:bb",
+        'colorama==0.4.6 ; sys_platform == "win32"',
+        'forked @ git+https://example.com/forked@abc ; python_version < "4"',
+    )
+    monkeypatch.chdir(tmp_path)
+    for path in (str(tmp_path), "", "."):
+        found = packages_of(shoal.PoetryProjectPath(path, "3.12", "libgomp1"))
+        assert found is not None
+        assert (found.requirements, found.python, found.software) == (
+            expected,
+            "3.12",
+            ("libgomp1",),
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('lock-version = "2.1"', 'lock-version = "2.0"'), "lock-version 2.0"),
+        (('type = "git"', 'type = "directory"'), "forked is in .* on this machine only"),
+        (("https://example.com/forked", "https://me:secret@host/forked"), "has a password in it"),
+        (("[[package]]", "[[package"), "poetry.lock"),
+    ],
+)
+def test_poetry_locks_that_do_not_help(tmp_path: Path, change: tuple[str, str], words: str) -> None:
+    (tmp_path / "poetry.lock").write_text(POETRY.replace(*change))
+    with pytest.raises(ConfigurationError, match=words):
+        packages_of(shoal.PoetryProjectPath(str(tmp_path), "3.12"))
+
+
+PYPROJECT = """
+[project]
+name = "mine"
+version = "0.1"
+requires-python = ">=3.11"
+dependencies = ["six==1.17.0"]
+[dependency-groups]
+dev = ["iniconfig"]
+"""
+UV_LOCK = """
+version = 1
+revision = 3
+requires-python = ">=3.11"
+
+[[package]]
+name = "iniconfig"
+version = "2.1.0"
+source = { registry = "https://index.example.com/simple" }
+wheels = [{ url = "https://index.example.com/i.whl", hash = "sha256:cc", size = 1 }]
+
+[[package]]
+name = "mine"
+version = "0.1"
+source = { virtual = "." }
+dependencies = [{ name = "six" }]
+[package.dev-dependencies]
+dev = [{ name = "iniconfig" }]
+[package.metadata]
+requires-dist = [{ name = "six", specifier = "==1.17.0" }]
+[package.metadata.requires-dev]
+dev = [{ name = "iniconfig" }]
+
+[[package]]
+name = "six"
+version = "1.17.0"
+source = { registry = "https://index.example.com/simple" }
+wheels = [{ url = "https://index.example.com/six-1.17.0-py3-none-any.whl", hash = "sha256:HASH" }]
+""".replace("HASH", "ab" * 32).replace('"sha256:cc", size = 1', f'"sha256:{"cd" * 32}"')
+
+
+def test_a_uv_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = shoal.UvProjectPath(str(tmp_path), "3.12")
+    with pytest.raises(ConfigurationError, match="run `uv lock`"):
+        packages_of(chosen)
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "uv.lock").write_text(UV_LOCK.replace('"https://index.example.com/i.whl"', '"x"'))
+    with pytest.raises(ConfigurationError, match="UvProjectPath"):
+        packages_of(chosen)
+    (tmp_path / "uv.lock").write_text(
+        UV_LOCK.replace("/i.whl", "/iniconfig-2.1.0-py3-none-any.whl")
+    )
+    found = packages_of(chosen)
+    assert found is not None
+    assert found.requirements == (f"six==1.17.0 --hash=sha256:{'ab' * 32}",)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="is not on the PATH"):
+        packages_of(chosen)
+
+
+def test_a_script_that_names_its_dependencies(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    chosen = shoal.ScriptRequirements(str(path), "3.12")
+    path.write_text(
+        "#!/usr/bin/env python\n# /// script\n# requires-python = '>=3.11'\n"
+        "# dependencies = [\n#   'six==1.17.0',\n#\n#   'tqdm',\n# ]\n# ///\nimport six\n"
+    )
+    found = packages_of(chosen)
+    assert found is not None
+    assert found.requirements == ("six==1.17.0", "tqdm")
+    path.write_text("# /// script\n# dependencies = ['./local']\n# ///\n")
+    with pytest.raises(ConfigurationError, match="on this machine only"):
+        packages_of(chosen)
+    path.write_text("# /// script\n# dependencies = [\n# ///\n")
+    with pytest.raises(ConfigurationError, match="its header"):
+        packages_of(chosen)
+    path.write_text("import six\n")
+    with pytest.raises(ConfigurationError, match="has no header"):
+        packages_of(chosen)
+    path.write_text("# /// script\n# ///\n")
+    assert packages_of(chosen).requirements == ()  # type: ignore[union-attr]
 
 
 async def test_local_installs_nothing(tmp_path: Path) -> None:

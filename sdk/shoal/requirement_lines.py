@@ -1,0 +1,86 @@
+"""The lines of a requirements.txt, without what only this machine knows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from shoal.errors import ConfigurationError, NotSupportedYet
+
+READABLE = (
+    "has a password in it, which whoever reads the job could read: set the chart's "
+    "environments.variables, or use an index that needs none"
+)
+_PASSWORD = re.compile(r"://[^/\s@:]*:[^/\s@]+@")
+_LOCAL = re.compile(r"^(\.|/|~|file:|[A-Za-z]:\\)|^[^:]*(/|\\|\.whl$|\.tar\.gz$|\.zip$)")
+_LINKS = re.compile(r"^(-f|--find-links)(\s+|=)")
+_EDITABLE = re.compile(r"^(-e|--editable)(\s|=|$)")
+_INCLUDE = re.compile(r"^(-r|--requirement)(\s+|=)?(?P<path>.+)$")
+_INDEX = re.compile(r"^(-i|--index-url|--default-index)(\s|=)")
+_CONSTRAINT = re.compile(r"^(-c|--constraint)(\s|=|$)")
+
+
+def of_file(path: Path) -> list[str]:
+    """Return the file's lines, those of the files that it includes in their places.
+
+    Raises:
+        ConfigurationError: a file is missing, or a line names what is on this machine only, or a
+            password.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from error
+    return of_text(text, path)
+
+
+def of_text(text: str, path: Path) -> list[str]:
+    """Return the lines of a text that stands in `path`; raises as `of_file` does."""
+    found: list[str] = []
+    for raw in re.sub(r"\\\r?\n", " ", text).splitlines():
+        line = re.sub(r"\s+", " ", re.sub(r"(^|\s)#.*$", "", raw)).strip()
+        if not line:
+            continue
+        if include := _INCLUDE.match(line):
+            found += of_file(path.parent / include["path"].strip())
+            continue
+        check(line, path)
+        found.append(line)
+    return found
+
+
+def check(line: str, path: Path) -> None:
+    """Refuse a line that can't be carried out elsewhere, or should not be read there."""
+    if _CONSTRAINT.match(line):
+        raise NotSupportedYet(
+            f"{path}: {line!r}: constraints come with a later version: pin the versions in the "
+            "requirements, for example with `uv pip compile`"
+        )
+    if has_password(line):
+        name = re.split(r"[\s=]", line)[0]
+        raise ConfigurationError(f"{path}: a line that begins with {name!r} {READABLE}")
+    if _EDITABLE.match(line) or _LOCAL.search(_target(line)):
+        raise ConfigurationError(
+            f"{path}: {line!r} is on this machine only: leave it out (Deployment.mirror_local "
+            "brings your code along), or name a package that an index has"
+        )
+
+
+def names_index(lines: list[str]) -> bool:
+    """Tell whether the lines say themselves where packages come from."""
+    return any(_INDEX.match(line) for line in lines)
+
+
+def has_password(text: str) -> bool:
+    """Tell whether a URL in the text has a password."""
+    return _PASSWORD.search(text) is not None
+
+
+def _target(line: str) -> str:
+    """Return the part of a requirement that says where it is: a path, a URL, or its mere name."""
+    if _LINKS.match(line):
+        return _LINKS.sub("", line)
+    if line.startswith("-"):
+        return ""
+    _, at, where = line.partition(" @ ")
+    return re.split(r"[\s;]", where if at else line)[0]
