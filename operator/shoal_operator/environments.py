@@ -32,8 +32,6 @@ from .settings import Settings
 logger = logging.getLogger(__name__)
 
 BUILDER = "_shoal_worker.building.build"
-
-
 RETRY_SECONDS = 5.0
 """How often a build that the API server refuses is asked for again, where that may heal."""
 
@@ -104,6 +102,8 @@ class EnvironmentKeeper:
         """`runs_of(deployment)` are the unfinished jobs that use a Deployment."""
         self._context = context
         self._runs_of = runs_of
+        self._doomed: dict[tuple[str, str], str] = {}
+        """Uids of builds that were deleted here; the watch may show them for a while."""
 
     async def keep(self, deployment: CustomResource) -> State | None:
         """Have a Deployment's environment built if it is not; None where it wants none.
@@ -123,13 +123,15 @@ class EnvironmentKeeper:
             if told.get("phase") == "Failed" and not self._is_asked_anew(deployment, uid):
                 return State("Failed", name, told["message"], uid)
             return await self._begin(deployment, name)
-        if job.deleting or not job.finished:
+        doomed = self._doomed.get((job.namespace, job.name)) == job.uid
+        if doomed or job.deleting or not job.finished:
             return _building(job)
         if (archive := _archive(job)) is not None:
             return State("Ready", name, f"built by {job.full_name}", archive=archive)
         if told and not self._is_asked_anew(deployment, job.uid):
             return State("Failed", name, _why(job), job.uid)
         await self._delete(job)
+        self._doomed[job.namespace, job.name] = job.uid
         return _building(job)
 
     def is_wanted(self, job: CustomResource) -> bool:

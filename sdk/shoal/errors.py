@@ -46,6 +46,7 @@ that the client can find out itself is raised at submit, the others when the ope
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -57,7 +58,7 @@ class ShoalException(Exception):
 _MISSING_MODULE = (
     "The module is missing where the function ran. Is its name right? Then name the packages that "
     "it needs: deployment=shoal.Deployment.mirror_local("
-    "interpreter=shoal.PipRequirementsFile('requirements.txt', '3.12')), or an image that has it: "
+    "interpreter=shoal.PipRequirementsFile('requirements.txt', '{}.{}')), or an image that has it: "
     "interpreter=shoal.ContainerInterpreter('repository', 'tag')"
 )
 
@@ -72,7 +73,7 @@ class TaskException(ShoalException):
     def __str__(self) -> str:
         head = f"{self.type}: {self.message}" if self.type else self.message
         if self.type == "ModuleNotFoundError":
-            head += f"\n{_MISSING_MODULE}"
+            head += f"\n{_MISSING_MODULE.format(*sys.version_info)}"
         return f"{head}\n\nRemote traceback:\n{self.traceback.rstrip()}" if self.traceback else head
 
 

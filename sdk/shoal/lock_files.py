@@ -47,6 +47,8 @@ def of_poetry_project(folder: Path) -> list[str]:
     Raises:
         ConfigurationError: there is no lock, or one of Poetry 1, or it names a local folder.
     """
+    if folder.is_file():
+        raise ConfigurationError(f"PoetryProjectPath: {folder} is a file: pass its folder")
     path = folder / "poetry.lock"
     lock = _toml(path, "PoetryProjectPath")
     version = str(lock.get("metadata", {}).get("lock-version", ""))

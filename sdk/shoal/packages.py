@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,6 +109,8 @@ def _index() -> tuple[str, ...]:
 
 def _software(names: Sequence[str] | str | None) -> tuple[str, ...]:
     """Return the names of Debian packages."""
+    if not isinstance(names, str | Sequence | None):
+        names = (names,)
     found = (names,) if isinstance(names, str) else tuple(names or ())
     for name in found:
         if not isinstance(name, str) or not _DEBIAN.match(name):
@@ -135,15 +136,19 @@ def _frozen(python: str, _stamped: tuple[object, ...]) -> Packages:
     """Return what is installed beside an interpreter, at the versions that it has."""
     try:
         done = subprocess.run(
-            [python, "-I", "-c", _FREEZE], capture_output=True, timeout=FREEZE_SECONDS, check=True
+            [python, "-I", "-"],
+            input=_FREEZE.encode(),
+            capture_output=True,
+            timeout=FREEZE_SECONDS,
+            check=True,
         )
         told = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         said = getattr(error, "stderr", b"") or b""
         words = said.decode(errors="replace").strip().rpartition("\n")[2] or str(error)
         raise ConfigurationError(
-            f"LocalPipInterpreter: `{shlex.quote(python)} -c ...` does not tell what is installed: "
-            f"{words}"
+            f"LocalPipInterpreter: {python} does not tell what is installed, as a Python would: "
+            f"{words[:500]}"
         ) from error
     lines: dict[str, str] = {}
     for name, version, direct in told["found"]:

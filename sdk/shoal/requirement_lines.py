@@ -20,7 +20,7 @@ _INDEX = re.compile(r"^(-i|--index-url|--default-index)(\s|=)")
 _CONSTRAINT = re.compile(r"^(-c|--constraint)(\s|=|$)")
 
 
-def of_file(path: Path) -> list[str]:
+def of_file(path: Path, includer: Path | None = None) -> list[str]:
     """Return the file's lines, those of the files that it includes in their places.
 
     Raises:
@@ -30,7 +30,8 @@ def of_file(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from error
+        whose = f", which {includer} includes" if includer else ""
+        raise ConfigurationError(f"PipRequirementsFile: {path}{whose}: {error.strerror}") from error
     return of_text(text, path)
 
 
@@ -42,7 +43,7 @@ def of_text(text: str, path: Path) -> list[str]:
         if not line:
             continue
         if include := _INCLUDE.match(line):
-            found += of_file(path.parent / include["path"].strip())
+            found += of_file(path.parent / include["path"].strip(), path)
             continue
         check(line, path)
         found.append(line)

@@ -55,6 +55,7 @@ def manifest(call: Call, place: Place | None = None) -> Job | MapJob:
 
 def prepare(call: Call, place: Place | None) -> Prepared:
     """Pack the call and make its resource; raises Unpicklable, InvalidResource."""
+    _check_version(call)
     inputs = _pack(call)
     run_id = secrets.token_hex(16)
     spec: dict[str, Any] = {"id": run_id, **_what(call, inputs)}
@@ -178,6 +179,18 @@ def _pack(call: Call) -> packing.PackedInputs | None:
     if call.kind == "map":
         return packing.pack_map(call.function, call.items)
     return packing.pack_function(call.function, call.args, call.kwargs)
+
+
+def _check_version(call: Call) -> None:
+    """Refuse a callable for a Python that can't read this one's pickles."""
+    ours = packing.python_version()
+    theirs = ".".join(call.packages.python.split(".")[:2]) if call.packages else ours
+    if callable(call.function) and theirs != ours:
+        raise ConfigurationError(
+            f"python_version is {theirs}, this is Python {ours}: a function that is handed over as "
+            f"an object can't be read there. Say {ours!r}, or name the function as "
+            "'module.function'"
+        )
 
 
 def _what(call: Call, inputs: packing.PackedInputs | None) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def _install_packages(requirements: list[str], target: str) -> None:
         _uv(),
         *("pip", "install", "--python", os.path.join(target, "bin", "python")),
         *("--compile-bytecode", "--requirement", path),
+        hint="name an index that Pods can reach: SHOAL_PACKAGE_INDEX where you submit, an "
+        "--index-url among the requirements, or the chart's environments.variables",
     )
 
 
@@ -124,7 +126,8 @@ def _install_software(packages: list[str], sources: list[str]) -> None:
             file.write("\n".join(sources) + "\n")
         options.update({"Dir::Etc::sourcelist": path, "Dir::Etc::sourceparts": "/dev/null"})
     chosen = [word for pair in options.items() for word in ("-o", "=".join(pair))]
-    _run(apt, "--quiet", *chosen, "update")
+    hint = "name sources that Pods can reach: softwareSources, or the chart's environments"
+    _run(apt, "--quiet", *chosen, "update", hint=f"{hint}.debianSources")
     how = ("--download-only", "--no-install-recommends", "--yes")
     _run(apt, "--quiet", *chosen, "install", *how, "--", *packages)
     os.makedirs(software_folder())
@@ -145,8 +148,11 @@ def _fetch_tool(path: str) -> None:
     os.chmod(path, 0o755)
 
 
-def _run(*argv: str) -> None:
-    """Run a tool, its words going to our output; raise what it said last if it fails."""
+def _run(*argv: str, hint: str = "") -> None:
+    """Run a tool, its words going to our output; raise what it said last if it fails.
+
+    `hint` is added where it could not fetch something.
+    """
     environment = dict(
         os.environ,
         UV_CACHE_DIR=os.path.join(os.environ["TMPDIR"], "uv-cache"),
@@ -170,6 +176,8 @@ def _run(*argv: str) -> None:
         for text in process.stdout:
             sys.stdout.write(text)
             last = [*last, text.rstrip()][-LAST_LINES:]
+    if hint and any("Failed to fetch" in text for text in last):
+        last.append(hint)
     if process.returncode != 0:
         raise BuildFailed("\n".join(last) or f"{argv[0]} ended with exit code {process.returncode}")
 

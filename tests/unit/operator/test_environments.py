@@ -44,8 +44,8 @@ class Refusing(Quota):
         return await super().create(resource, body, namespace)
 
 
-def another(stage: Stage, name: str) -> None:
-    body = resource_body("Job", name, f"uid-{name}", spec=CALL)
+def another(stage: Stage, name: str, spec: Body = CALL) -> None:
+    body = resource_body("Job", name, f"uid-{name}", spec=spec)
     stage.reconciler.resource_seen("Job", stage.api.add("jobs", body), created=True)
 
 
@@ -133,6 +133,25 @@ async def test_a_build_that_failed_is_made_anew_for_who_comes_later(stage: Stage
     ends(stage, {**again, "metadata": {**again["metadata"], "uid": "second"}}, "Failed")
     failed = ("Failed", "True", "EnvironmentFailed")
     await stage.until(lambda: failed in signs(stage, "jobs", "y"))
+
+
+async def test_a_build_that_is_deleted_is_not_met_again(stage: Stage) -> None:
+    """Another Deployment has it made anew, and looks again before the watch shows it gone."""
+    stage.apply("Job", **CALL)
+    first = await build_of(stage)
+    ends(stage, first, "Failed")
+    await stage.until(lambda: stage.condition("Failed") == ("True", "EnvironmentFailed"))
+    where = {"environment": ENVIRONMENT, "environmentVariables": [{"name": "A", "value": "1"}]}
+    another(stage, "y", {**CALL, "deployment": where})
+    await stage.until(lambda: not builds(stage))
+    for deployment in of_kind(stage, "deployments"):
+        stage.reconciler.queue.mark(("Deployment", deployment["metadata"]["uid"]))
+    await stage.rest()
+    assert ("Failed", "True", "EnvironmentFailed") not in signs(stage, "jobs", "y")
+    stage.reconciler.resource_gone("Job", first["metadata"]["uid"])
+    await build_of(stage)
+    await stage.rest()
+    assert ("Failed", "True", "EnvironmentFailed") not in signs(stage, "jobs", "y")
 
 
 async def test_two_deployments_share_a_build(stage: Stage) -> None:

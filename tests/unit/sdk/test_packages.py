@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -102,6 +103,9 @@ def test_passwords_stay_here(tmp_path: Path, line: str) -> None:
 def test_files_that_do_not_help(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"missing\.txt: No such file"):
         packages_of(shoal.PipRequirementsFile(str(tmp_path / "missing.txt"), "3.12"))
+    (tmp_path / "outer.txt").write_text("-r inner.txt\n")
+    with pytest.raises(ConfigurationError, match=r"inner\.txt, which .*outer\.txt includes: No"):
+        packages_of(shoal.PipRequirementsFile(str(tmp_path / "outer.txt"), "3.12"))
     with pytest.raises(ConfigurationError, match="names no package"):
         lines_of(tmp_path, "# nothing\n-i https://index\n")
     with pytest.raises(shoal.NotSupportedYet, match="constraints"):
@@ -127,9 +131,9 @@ def test_debian_packages(tmp_path: Path, names: Any) -> None:
         found = packages_of(chosen)
         assert found is not None
         assert found.software == ("libgomp1",)
-    for wrong in ("--yes", "lib gomp", "Lib", 3):
+    for wrong in (["--yes"], ["lib gomp"], "Lib", [3], 3, [""]):
         with pytest.raises(ConfigurationError, match=r"additional_software"):
-            packages_of(shoal.PipRequirementsFile(path, "3.12", [wrong]))  # type: ignore[list-item]
+            packages_of(shoal.PipRequirementsFile(path, "3.12", wrong))  # type: ignore[arg-type]
 
 
 async def test_the_manifest_names_what_is_to_be_installed(tmp_path: Path) -> None:
@@ -137,11 +141,13 @@ async def test_the_manifest_names_what_is_to_be_installed(tmp_path: Path) -> Non
     chosen = shoal.PipRequirementsFile(str(tmp_path / "requirements.txt"), "3.12", ["libgomp1"])
     call = Call(
         kind="function",
-        function=len,
+        function="builtins.len",
         args=[[]],
         deployment=shoal.Deployment(chosen),
         packages=packages_of(chosen),
     )
+    with pytest.raises(ConfigurationError, match=r"python_version is 3\.12, this is Python"):
+        manifest(dataclasses.replace(call, function=len))
     spec = manifest(call).to_dict()["spec"]
     assert spec["deployment"] == {
         "python": "3.12",
@@ -184,8 +190,10 @@ def test_what_is_installed_beside_an_interpreter(tmp_path: Path) -> None:
 def test_interpreters_that_do_not_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no program that can be run"):
         packages_of(shoal.LocalPipInterpreter(str(tmp_path / "python")))
-    with pytest.raises(ConfigurationError, match="does not tell what is installed"):
-        packages_of(shoal.LocalPipInterpreter("/bin/false"))
+    for program in ("/bin/false", "/bin/ls"):
+        with pytest.raises(ConfigurationError, match=f"{program} does not tell what is") as told:
+            packages_of(shoal.LocalPipInterpreter(program))
+        assert "metadata" not in str(told.value)
 
 
 def test_an_index_for_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
