@@ -23,6 +23,8 @@ RARE = {
     ("Dispatcher._tick", "asyncio.sleep(1.0)"),  # after a failure that nobody foresaw
     ("LedgerReader.read", "self._rest(self._after)"),  # only clients begin in the middle
     ("LedgerReader._rest", "self._get(ledger.key(self._prefix, after.length - 1))"),
+    # only the operator has environments built
+    ("application.place", "environment(worker, str(json.loads(body)['environment']))"),
     # only jobs that have not ended come back here
     ("Run.recover", "self.file.write(self.store, self._trouble)"),
 }
