@@ -37,9 +37,9 @@ class Package:
 
 
 def by_package(measures: Iterable[Measures]) -> list[Package]:
-    """Add up, the largest package first."""
+    """Add up, the largest package first; the same whatever order the results came in."""
     groups = defaultdict(list)
-    for each in measures:
+    for each in sorted(measures, key=lambda each: each.module):
         groups[each.package].append(each)
     packages = [added_up(name, group) for name, group in groups.items()]
     return sorted(packages, key=lambda package: -package.lines)
