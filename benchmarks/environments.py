@@ -29,8 +29,8 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 PACKAGES = 30
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-SERVE = """
-import http.server, io, os, zipfile
+FILES = """
+import io, os, zipfile
 def wheel(name):
     info, buffer = name + "-1.0.dist-info/", io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as made:
@@ -44,23 +44,7 @@ def wheel(name):
             "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         made.writestr(info + "RECORD", "")
     return buffer.getvalue()
-wheels = {"bulk%d" % n: wheel("bulk%d" % n) for n in range(PACKAGES)}
-class Index(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        name = self.path.strip("/").split("/")[1].split("-")[0]
-        data = wheels[name]
-        if self.path.startswith("/simple/"):
-            data = ('<html><body><a href="/files/%s-1.0-py3-none-any.whl">%s-1.0-py3-none-any.whl'
-                    '</a></body></html>' % (name, name)).encode()
-        self.send_response(200)
-        kind = "text/html" if b"<html>" in data[:9] else "application/zip"
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-    do_HEAD = do_GET
-http.server.ThreadingHTTPServer(("", 8080), Index).serve_forever()
+files = {"bulk%d-1.0-py3-none-any.whl" % n: wheel("bulk%d" % n) for n in range(PACKAGES)}
 """
 
 
@@ -84,8 +68,8 @@ async def measure(api: Client, times: int) -> Figures:
     try:
         await give_key(place)
         image = f"docker.io/library/python:{PYTHON}-slim"
-        script = SERVE.replace("PACKAGES", str(PACKAGES))
-        url = await package_index.serve(place, {}, image, script=script)
+        files = FILES.replace("PACKAGES", str(PACKAGES))
+        url = await package_index.serve(place, {}, image, files=files)
         return await _measure(place, url, times)
     finally:
         await api.delete(NAMESPACES, place.namespace)

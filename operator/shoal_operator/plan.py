@@ -248,10 +248,11 @@ class PoolState:
 
     def stale(self, settings: Settings) -> list[PodFact]:
         """Its Pods that have been silent for too long."""
+        heard = self.heard
         return [
             pod
             for pod in self.pods
-            if is_stale(pod, self.heard, settings, now=self.now, up_since=self.up_since)
+            if is_stale(pod, heard, settings, now=self.now, up_since=self.up_since)
         ]
 
     def alive(self, settings: Settings) -> list[PodFact]:
@@ -306,9 +307,10 @@ def _is_not_beginning(pod: PodFact, state: PoolState, settings: Settings) -> boo
 
 
 def _contact_deadline(alive: list[PodFact], state: PoolState, settings: Settings) -> float:
+    heard = state.heard
     silent = [
         max(pod.started, state.up_since) + settings.contact_seconds
         for pod in alive
-        if pod.started and pod.uid not in state.heard
+        if pod.started and pod.uid not in heard
     ]
     return min(silent, default=0.0)

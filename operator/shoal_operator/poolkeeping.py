@@ -208,6 +208,7 @@ class PoolKeeper:
         present = {pod.uid for pod in pods}
         memory.contacted &= present
         memory.counted &= present
+        heard = view.connected | self._entering_of(pods, now)
         history = memory.history
         if view.connected:
             # what the API server refuses it refuses still, until a create goes well
@@ -220,7 +221,6 @@ class PoolKeeper:
             # what an operator before us made may have worked for it, or wait for its version
             if pod.uid in memory.contacted or pod.uid in memory.counted or pod.deleting:
                 continue
-            heard = view.connected | self._entering_of([pod], now)
             stale = is_stale(pod, heard, context.settings, now=now, up_since=context.up_since)
             of_another = pod.created < int(context.up_since)
             if stale and not view.connected and not of_another:

@@ -129,9 +129,8 @@ class Sweeper:
         for job in self._context.cache.resources(names.JOB, names.MAP_JOB):
             ended = finished_at(job)
             ttl = job.spec.get("ttlSecondsAfterFinished")
-            if self._reconciler.environments.is_wanted(job):
-                continue
-            if ended and now >= ended + float(86400 if ttl is None else ttl):
+            over = ended and now >= ended + float(86400 if ttl is None else ttl)
+            if over and not self._reconciler.environments.is_wanted(job):
                 logger.info("%s in %s: its time is over", job.full_name, job.namespace)
                 try:
                     await self._context.api.delete(

@@ -12,7 +12,7 @@ import os
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal import callers
 from shoal.deployment import Deployment, MirrorRequest
@@ -20,8 +20,10 @@ from shoal.errors import ConfigurationError, NotSupportedYet, SubmissionRefused
 from shoal.hosts import Host, Kubernetes
 from shoal.interpreters import ContainerInterpreterBase
 from shoal.machinery import Call
-from shoal.packages import Packages
 from shoal.sizing import Resources
+
+if TYPE_CHECKING:
+    from shoal.packages import Packages
 
 AnyDeployment = Deployment | Awaitable[Deployment] | None
 Containers = Iterable[ContainerInterpreterBase] | ContainerInterpreterBase | None
@@ -253,8 +255,6 @@ async def _packages(deployment: Deployment) -> Packages | None:
     """Read from this machine what an interpreter of it consists of."""
     if deployment.interpreter is None or deployment.image is not None:
         return None
-    import asyncio
-
     from shoal.packages import packages_of
 
     return await asyncio.to_thread(packages_of, deployment.interpreter)

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from shoal import discovery, mirror, packing
 from shoal.deployment import Deployment
@@ -19,9 +19,11 @@ from shoal.interpreters import KubernetesSecret, PreinstalledInterpreter
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
 from shoal.outages import insist
-from shoal.packages import Packages
 from shoal.resources import Job, MapJob
 from shoal.storage import Storage
+
+if TYPE_CHECKING:
+    from shoal.packages import Packages
 
 KINDS: dict[str, Resource] = {"function": JOBS, "command": JOBS, "map": MAPJOBS}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -62,15 +63,19 @@ def gate(place: Place) -> Gate:
 @pytest.fixture
 async def other_user(api: Client) -> AsyncIterator[Place]:
     """The namespace of another user."""
-    made = await make_place(api)
-    await give_key(made)
-    yield made
-    await api.delete(NAMESPACES, made.namespace)
+    async with _place_with_key(api) as made:
+        yield made
 
 
 @pytest.fixture
 async def third_user(api: Client) -> AsyncIterator[Place]:
     """The namespace of a third one."""
+    async with _place_with_key(api) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _place_with_key(api: Client) -> AsyncIterator[Place]:
     made = await make_place(api)
     await give_key(made)
     yield made

@@ -18,15 +18,21 @@ from shoal.kube import CONFIGMAPS, PODS, SERVICES
 
 PORT = 8080
 
-_SERVE = """\
-import http.server, os
-files = sorted(os.listdir("/wheels"))
+FROM_FOLDER = """\
+import os
+names = [name for name in sorted(os.listdir("/wheels")) if not name.startswith("..")]
+files = {name: open("/wheels/" + name, "rb").read() for name in names}
+"""
+"""Python that makes `files`, contents by name: those of the namespace's ConfigMap."""
+
+_SERVE = """
+import http.server
 class Index(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         parts = [part for part in self.path.split("/") if part]
         known = [f for f in files if f.split("-")[0].replace("_", "-") == parts[-1]]
         if parts[0] in ("files", "debian") and parts[-1] in files:
-            data = open("/wheels/" + parts[-1], "rb").read()
+            data = files[parts[-1]]
         elif parts[0] == "simple" and known:
             links = "".join('<a href="/files/%s">%s</a>' % (f, f) for f in known)
             data = ("<!DOCTYPE html><html><body>%s</body></html>" % links).encode()
@@ -115,14 +121,14 @@ def _tar(files: Mapping[str, tuple[bytes, int]]) -> bytes:
 
 
 def manifests(
-    wheels: Mapping[str, bytes], image: str, script: str = _SERVE
+    wheels: Mapping[str, bytes], image: str, files: str = FROM_FOLDER
 ) -> list[dict[str, Any]]:
     """Return what serves the wheels in a namespace: the Pod `index`, and what it needs."""
     container = {
         "name": "index",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-c", script],
+        "command": ["python", "-c", files + _SERVE],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -177,10 +183,10 @@ def _server(namespace: str) -> str:
 
 
 async def serve(
-    place: Place, wheels: Mapping[str, bytes], image: str, *, script: str = _SERVE
+    place: Place, wheels: Mapping[str, bytes], image: str, *, files: str = FROM_FOLDER
 ) -> str:
     """Serve the wheels in the namespace; return the index's URL."""
-    bodies = manifests(wheels, image, script)
+    bodies = manifests(wheels, image, files)
     for resource, body in zip((CONFIGMAPS, PODS, SERVICES), bodies, strict=True):
         await place.api.create(resource, body, place.namespace)
     async with asyncio.timeout(60):

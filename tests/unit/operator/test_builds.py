@@ -79,6 +79,16 @@ def archive_of(build: Body) -> dict[str, Any]:
     return {**ARCHIVE, "key": f"cluster/default/jobs/{job_id}/results/pod/1"}
 
 
+async def built(stage: Stage) -> tuple[Body, Body]:
+    """A job has come, and its build has gone well; return the build, and the Pod that is made."""
+    stage.apply("Job", **CALL)
+    build = await build_of(stage)
+    ends(stage, build, "Complete", result=archive_of(build))
+    await stage.until(lambda: stage.pods_of("Deployment"))
+    (pod,) = stage.pods_of("Deployment")
+    return build, pod
+
+
 def ends(stage: Stage, build: Body, phase: str, **status: Any) -> None:
     """The build's status says that it has ended."""
     at = timestamp(time.time())
@@ -169,11 +179,7 @@ async def test_two_deployments_share_a_build(stage: Stage) -> None:
 
 async def test_a_job_that_has_begun_outlives_the_loss_of_its_environment(stage: Stage) -> None:
     """Somebody deletes the build while a job runs: it is made again, and nobody fails."""
-    stage.apply("Job", **CALL)
-    build = await build_of(stage)
-    ends(stage, build, "Complete", result=archive_of(build))
-    await stage.until(lambda: stage.pods_of("Deployment"))
-    (pod,) = stage.pods_of("Deployment")
+    build, pod = await built(stage)
     worker = stage.worker(pod)
     await worker.poll()
     stage.api.objects.pop(("jobs", "default", build["metadata"]["name"]))
@@ -237,11 +243,7 @@ async def test_the_jobs_bucket_is_the_builds(stage: Stage) -> None:
 async def test_a_worker_that_unpacks_is_not_silent(
     stage: Stage, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage.apply("Job", **CALL)
-    build = await build_of(stage)
-    ends(stage, build, "Complete", result=archive_of(build))
-    await stage.until(lambda: stage.pods_of("Deployment"))
-    (pod,) = stage.pods_of("Deployment")
+    _, pod = await built(stage)
     uid = pod["metadata"]["uid"]
     stage.sees(pod, **pod_body(uid, "o", "p")["status"])
     stage.reconciler.pools.enters(uid)
@@ -255,11 +257,7 @@ async def test_a_worker_that_unpacks_is_not_silent(
 
 
 async def test_a_worker_is_told_where_its_environment_is(stage: Stage) -> None:
-    stage.apply("Job", **CALL)
-    build = await build_of(stage)
-    ends(stage, build, "Complete", result=archive_of(build))
-    await stage.until(lambda: stage.pods_of("Deployment"))
-    (pod,) = stage.pods_of("Deployment")
+    build, pod = await built(stage)
     who = WorkerIdentity(
         pod_uid=pod["metadata"]["uid"], pod="p", namespace="default", node="n", pool="x"
     )
