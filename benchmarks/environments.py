@@ -59,6 +59,8 @@ class Figures(NamedTuple):
     """Fetching and unpacking the archive, in a worker that does nothing else."""
     warm: float
     """A call on a worker that has it."""
+    plain: float
+    """A call on a worker that needs none, in turns with the one before."""
     size: int
 
 
@@ -88,24 +90,33 @@ async def _measure(place: Place, url: str, times: int) -> Figures:
         status = await place.until("Deployment", f"build-{turn}", _is_built, seconds=300)
         builds.append(time.perf_counter() - began)
     with _written(lines(0)) as path:
-        here = shoal.Deployment(shoal.PipRequirementsFile(path, PYTHON))
+        here, nothing = (
+            shoal.Deployment(shoal.PipRequirementsFile(path, PYTHON)),
+            shoal.Deployment(),
+        )
 
-        async def call(*, reusable: bool) -> float:
+        async def call(deployment: shoal.Deployment = here, *, reusable: bool) -> float:
             host = place.host(reusable_pods=reusable)
             began = time.perf_counter()
-            await shoal.run_function(lambda: 1, host, deployment=here)
+            await shoal.run_function(lambda: 1, host, deployment=deployment)
             return time.perf_counter() - began
 
         async def alone() -> float:
             return float(await shoal.run_function(_fetch_and_unpack, place.host(), None, here))
 
-        await call(reusable=True)
-        cold = [await call(reusable=False) for _ in range(times)]
-        warm = [await call(reusable=True) for _ in range(times)]
+        for deployment in (here, nothing):
+            await call(deployment, reusable=True)
+        # before the cold ones, whose Pods are still being taken down for a while
+        both = [
+            (await call(reusable=True), await call(nothing, reusable=True))
+            for _ in range(2 * times)
+        ]
         bare = [await alone() for _ in range(times)]
+        cold = [await call(reusable=False) for _ in range(times)]
     median = statistics.median
+    warm, plain = (median(taken) for taken in zip(*both, strict=True))
     size = int(status["environment"]["size"])
-    return Figures(median(builds), median(cold), median(bare), median(warm), size)
+    return Figures(median(builds), median(cold), median(bare), warm, plain, size)
 
 
 @contextmanager
