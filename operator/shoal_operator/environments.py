@@ -23,7 +23,7 @@ from .buckets import BucketProblem
 from .cache import CustomResource
 from .context import Context
 from .jobbucket import JobBucket
-from .pools import OF_BUILDS, base_image, build_name
+from .pools import build_name, of_build
 from .reasons import Reason
 from .resolve import JobPlace, storage_of_spec
 from .runs import Run
@@ -32,6 +32,14 @@ from .settings import Settings
 logger = logging.getLogger(__name__)
 
 BUILDER = "_shoal_worker.building.build"
+GIT_SECRET = {
+    "USERNAME": "username",
+    "PASSWORD": "password",
+    "PRIVATE_KEY": "ssh-privatekey",
+    "KNOWN_HOSTS": "known_hosts",
+    "CA": "ca.crt",
+}
+"""The entries of a Secret for git, and how the builder's variables with them end."""
 RETRY_SECONDS = 5.0
 """How often a build that the API server refuses is asked for again, where that may heal."""
 
@@ -57,32 +65,29 @@ class State:
         if self.uid:
             found["uid"] = self.uid
         archive = self.archive or {}
-        return found | {key: archive[key] for key in ("sha256", "size", "python") if key in archive}
+        shown = ("sha256", "size", "python", "commit")
+        return found | {key: archive[key] for key in shown if archive.get(key)}
 
 
 def build_job(deployment: CustomResource, settings: Settings) -> dict[str, Any]:
     """The Job that builds a Deployment's environment."""
-    spec, wanted = deployment.spec, deployment.spec["environment"]
-    where: dict[str, Any] = {
-        "image": base_image(spec, settings),
-        "environmentVariables": [
-            {"name": name, "value": value} for name, value in settings.build_variables.items()
-        ],
-    }
-    where |= {field: spec[field] for field in OF_BUILDS if spec.get(field)}
-    storage = where.pop("storage", None)
-    del where["environment"]
+    where = of_build(deployment.spec, settings)
+    wanted, storage = where.pop("environment"), where.pop("storage", None)
+    where["environmentVariables"] = [
+        *({"name": name, "value": value} for name, value in settings.build_variables.items()),
+        *_from_secret((wanted.get("git") or {}).get("secretName")),
+    ]
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.JOB,
         "metadata": {
-            "name": build_name(spec, settings),
+            "name": build_name(deployment.spec, settings),
             "labels": {**names.ours(settings.instance), names.ENVIRONMENT: "true"},
         },
         "spec": {
             "function": {
                 "name": BUILDER,
-                "args": [_with_sources(wanted, settings), platform.machine()],
+                "args": [_with_settings(wanted, settings), platform.machine()],
             },
             "deployment": where,
             "resources": {"memory": settings.build_memory},
@@ -166,7 +171,8 @@ class EnvironmentKeeper:
             url = own.url_to_get(archive["key"])
         except (BucketProblem, StorageError) as error:
             raise NotAttachedYet(str(error)) from error
-        return {"url": url, **{key: archive[key] for key in _TOLD}}
+        told = (*_TOLD, *(("source",) if "source" in archive else ()))
+        return {"url": url, **{key: archive[key] for key in told}}
 
     def _is_asked_anew(self, deployment: CustomResource, uid: str) -> bool:
         return bool(uid) and any(run.met == uid for run in self._runs_of(deployment))
@@ -200,10 +206,26 @@ class EnvironmentKeeper:
                 raise
 
 
-def _with_sources(wanted: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """What is wanted, Debian packages from where the chart says if nothing else is said."""
-    ours = {"softwareSources": list(settings.debian_sources)} if settings.debian_sources else {}
-    return {**(ours if wanted.get("software") else {}), **wanted}
+def _with_settings(wanted: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """What is wanted, with what the chart says of where it comes from."""
+    ours: dict[str, Any] = {}
+    if settings.debian_sources and (wanted.get("software") or wanted.get("git")):
+        ours["softwareSources"] = list(settings.debian_sources)
+    if wanted.get("git"):
+        ours["knownHosts"] = list(settings.known_hosts)
+    return {**ours, **wanted}
+
+
+def _from_secret(name: str | None) -> list[dict[str, Any]]:
+    """Variables with what a Secret may hold for a git repository."""
+    return [
+        {
+            "name": f"SHOAL_GIT_{variable}",
+            "valueFrom": {"secretKeyRef": {"name": name, "key": key, "optional": True}},
+        }
+        for variable, key in GIT_SECRET.items()
+        if name
+    ]
 
 
 _TOLD = ("sha256", "python", "machine")
@@ -211,7 +233,7 @@ _TOLD = ("sha256", "python", "machine")
 
 def _building(job: CustomResource) -> State:
     """A build that is under way, and what keeps its Pod away, if anything does."""
-    words = f"{job.full_name} installs its packages"
+    words = f"{job.full_name} builds its environment"
     for condition in job.status.get("conditions") or ():
         late = condition.get("type") == "WorkersReady" and condition.get("status") == "False"
         if late and condition.get("reason") != Reason.PENDING and not job.finished:

@@ -17,17 +17,12 @@ from typing import Any
 from .quantities import times
 from .settings import Settings
 
-EDITION = 1
+EDITION = 2
 """Raised when the builder makes something else of the same environment."""
-OF_BUILDS = (
-    "environment",
-    "storage",
-    "interpreter",
-    "imagePullPolicy",
-    "imagePullSecrets",
-    "serviceAccountName",
-)
+OF_BUILDS = ("environment", "storage", "serviceAccountName")
 """Fields of a Deployment that its builder shares."""
+OF_IMAGES = ("interpreter", "imagePullPolicy", "imagePullSecrets")
+"""Those that it shares where it needs the same image."""
 SIZED_IDLE_SECONDS = 30.0
 """How long an idle worker of a larger size is kept at the most: it takes much room."""
 
@@ -157,8 +152,16 @@ def build_name(spec: Mapping[str, Any], settings: Settings) -> str:
     """
     if not spec.get("environment"):
         return ""
-    parts = [EDITION, base_image(spec, settings), *(spec.get(field) for field in OF_BUILDS)]
-    return f"environment-{digest(parts)}"
+    return f"environment-{digest([EDITION, of_build(spec, settings)])}"
+
+
+def of_build(spec: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The fields of a Deployment's builder: code alone is the same in any image."""
+    environment = spec["environment"]
+    packages = set(environment) - {"git", "softwareSources"} or environment["git"].get("packages")
+    image = base_image(spec, settings) if packages else settings.default_image
+    fields = (*OF_BUILDS, *OF_IMAGES) if packages else OF_BUILDS
+    return {"image": image, **{field: spec[field] for field in fields if spec.get(field)}}
 
 
 def base_image(spec: Mapping[str, Any], settings: Settings) -> str:

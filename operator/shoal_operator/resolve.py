@@ -138,7 +138,7 @@ def resolve(
     chosen = dict(spec.get("deployment") or {})
     name, inline, problem = chosen.get("ref") or "", None, None
     deployment = find(name) if name else None
-    content: Mapping[str, Any] = _with_python(chosen, spec)
+    content: Mapping[str, Any] = _with_run(_with_python(chosen, spec), job)
     if name:
         content = deployment.spec if deployment else {}
         if deployment is None:
@@ -247,6 +247,15 @@ def _with_python(chosen: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[
     if chosen.get("image") or chosen.get("python") or not payload.get("python"):
         return chosen
     return {**chosen, "python": payload["python"]}
+
+
+def _with_run(chosen: Mapping[str, Any], job: CustomResource) -> Mapping[str, Any]:
+    """A run that names a branch itself gets it as it is now, not as an earlier one found it."""
+    environment = chosen.get("environment") or {}
+    git = environment.get("git") or {}
+    if not git.get("branch"):
+        return chosen
+    return {**chosen, "environment": {**environment, "git": {**git, "run": job.uid}}}
 
 
 def _total(job: CustomResource) -> int:

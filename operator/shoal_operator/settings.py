@@ -95,6 +95,8 @@ class Settings:
     """Variables of builder Pods, such as UV_DEFAULT_INDEX."""
     debian_sources: tuple[str, ...] = ()
     """Lines of a sources.list for Debian packages; none means the image's own."""
+    known_hosts: tuple[str, ...] = ()
+    """Lines of a known_hosts, for git repositories over SSH."""
     build_memory: str = "1Gi"
     """Memory of a builder Pod."""
     build_seconds: float = 3600.0
@@ -145,6 +147,7 @@ class Settings:
             worker_memory=read.amount("WORKER_MEMORY", "512Mi"),
             build_variables=read.mapping("BUILD_VARIABLES"),
             debian_sources=tuple(filter(None, read.text("DEBIAN_SOURCES").splitlines())),
+            known_hosts=tuple(filter(None, read.text("KNOWN_HOSTS").splitlines())),
             build_memory=read.amount("BUILD_MEMORY", "1Gi"),
             build_seconds=read.seconds("BUILD_SECONDS", 3600.0),
             operator_version=__version__,

@@ -200,6 +200,7 @@ capabilities: {drop: [ALL]}
 - {name: SHOAL_OP_WORKER_MEMORY, value: {{ .Values.workers.memory | quote }}}
 - {name: SHOAL_OP_BUILD_VARIABLES, value: {{ .Values.environments.variables | toJson | quote }}}
 - {name: SHOAL_OP_DEBIAN_SOURCES, value: {{ join "\n" .Values.environments.debianSources | quote }}}
+- {name: SHOAL_OP_KNOWN_HOSTS, value: {{ join "\n" .Values.environments.knownHosts | quote }}}
 - {name: SHOAL_OP_BUILD_MEMORY, value: {{ .Values.environments.memory | quote }}}
 - {name: SHOAL_OP_BUILD_SECONDS, value: {{ .Values.environments.deadlineSeconds | quote }}}
 - {name: SHOAL_OP_LOG_LEVEL, value: {{ .Values.operator.logLevel | quote }}}

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from .conditions import Conditions
-from .environment import Resources, Surroundings
+from .environment import CODE_ONCE, Resources, Surroundings
 from .kinds import DEPLOYMENT, Kind
 from .model import StatusModel
 from .resource import Resource
@@ -43,6 +43,7 @@ class JobDeployment(Surroundings):
             "set either ref, which names a deployments.shoal.dev, or the fields of one",
             holds=lambda d: d.ref is None or list(d.to_dict()) == ["ref"],
         ),
+        CODE_ONCE,
     )
     ref: ObjectName | None = Field(
         default=None, description="Name of a deployments.shoal.dev of this namespace."
@@ -60,6 +61,7 @@ class DeploymentSpec(Surroundings):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         *immutable((*_SURROUNDINGS, "resources", "storage"), "deployments.shoal.dev"),
+        CODE_ONCE,
         Rule(
             "!has(self.maxWorkers) || self.minWorkers <= self.maxWorkers",
             "minWorkers must not be above maxWorkers",
@@ -106,6 +108,9 @@ class EnvironmentStatus(StatusModel):
     size: Size | None = Field(default=None, description="Size of the archive in bytes.")
     python: str | None = Field(
         default=None, description="Version of the Python that the packages are for."
+    )
+    commit: str | None = Field(
+        default=None, description="Commit of spec.environment.git that the workers have."
     )
 
 

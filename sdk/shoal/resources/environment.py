@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic.config import JsonDict
 
 from .model import Model
-from .rules import Rule
+from .rules import Rule, only_one_of
 from .values import ImageName, ImagePath, ImagePython, ObjectName, Quantity, Sha256, Size
 
 
@@ -80,20 +80,87 @@ DebianPackage = Annotated[
 ]
 
 
+GitUrl = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(https?://[^\s@/]+/\S+|ssh://[^\s:]+(:[0-9]+)?/\S+"
+        r"|[A-Za-z0-9._]+@[A-Za-z0-9._-]+:[^\s/]\S*)$",
+        max_length=2048,
+    ),
+]
+GitBranch = Annotated[
+    str, StringConstraints(pattern=r"^[^-\s~^:?*\[\\][^\s~^:?*\[\\]*$", max_length=244)
+]
+GitCommit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4,64}$", max_length=64)]
+
+
+class GitPackages(Model):
+    """A file of the repository that says which packages the code needs."""
+
+    format: Literal["requirements", "uv", "poetry"] = Field(
+        description="requirements: a requirements.txt, or a script with its dependencies in it "
+        "(PEP 723); uv: a folder with uv.lock; poetry: a folder with poetry.lock."
+    )
+    path: RelativePath = Field(
+        default=".", description="The file or folder, from the repository's root on."
+    )
+
+
+class Git(Model):
+    """A repository with the code: one commit of it, for all workers."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (only_one_of("branch", "commit"),)
+    url: GitUrl = Field(
+        description="Such as https://github.com/org/repo or git@github.com:org/repo.git; without "
+        "user and password (see secretName)."
+    )
+    branch: GitBranch | None = Field(
+        default=None,
+        description="A branch or tag, as it is when the environment is built; a Job or MapJob with "
+        "these fields of its own has it built anew.",
+    )
+    commit: GitCommit | None = Field(default=None, description="A commit, in hexadecimal.")
+    path: RelativePath = Field(
+        default=".",
+        description="Folder of the repository that goes on sys.path. The code runs in its root.",
+    )
+    packages: GitPackages | None = Field(
+        default=None, description="What is to be installed. Default: nothing."
+    )
+    editable: bool = Field(
+        default=False,
+        description="Whether the project in the packages' folder is itself installed, in place.",
+    )
+    secret_name: ObjectName | None = Field(
+        default=None,
+        description="Secret of this namespace with username and password (or a token as password), "
+        "or with ssh-privatekey; also known_hosts, ca.crt.",
+    )
+    run: str | None = Field(
+        default=None,
+        max_length=64,
+        description="The operator's: uid of the run for which a branch is looked up.",
+    )
+
+
 class Environment(Model):
-    """Packages that a builder Pod installs once, and each worker unpacks."""
+    """Code and packages that a builder Pod fetches once, and each worker unpacks."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "has(self.requirements) || has(self.software)",
-            "names nothing to install: set requirements, software or both",
-            holds=lambda e: e.requirements is not None or e.software is not None,
+            "has(self.requirements) || has(self.software) || has(self.git)",
+            "names nothing to install: set requirements, software or git",
+            holds=lambda e: any((e.requirements, e.software, e.git)),
         ),
         Rule(
-            "!has(self.softwareSources) || has(self.software)",
+            "!has(self.softwareSources) || has(self.software) || has(self.git)",
             "softwareSources go with software: remove them",
-            holds=lambda e: e.software_sources is None or e.software is not None,
+            holds=lambda e: e.software_sources is None or any((e.software, e.git)),
         ),
+    )
+    git: Git | None = Field(
+        default=None,
+        description="A git repository with the code; it takes the place of `code`.",
     )
     requirements: list[Requirement] | None = Field(
         default=None,
@@ -136,6 +203,13 @@ class ImagePullSecret(Model):
     """A Secret of this namespace that opens an image registry."""
 
     name: ObjectName = Field(description="Name of a Secret of type kubernetes.io/dockerconfigjson.")
+
+
+CODE_ONCE = Rule(
+    "!has(self.code) || !has(self.environment) || !has(self.environment.git)",
+    "code and environment.git both say what the code is: remove one of them",
+    holds=lambda s: not (s.code and s.environment and s.environment.git),
+)
 
 
 _BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}

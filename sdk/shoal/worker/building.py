@@ -1,9 +1,9 @@
 """Builds an environment: what the Job of a builder Pod calls, once for all workers.
 
 The environment is made at the very path where workers unpack it, since scripts in it name that
-path. The tools are uv, which the operator serves, and the image's apt; their words go to the Job's
-output. What comes of it is one archive in the bucket; only its key, digest and size are the Job's
-result.
+path. The tools are uv, which the operator serves, and the image's apt and git; their words go to
+the Job's output. What comes of it is one archive in the bucket; only its key, digest and size are
+the Job's result.
 """
 
 from __future__ import annotations
@@ -12,35 +12,36 @@ import gzip
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tarfile
-import time
+from collections.abc import Iterable
 from typing import Any
 
-from . import PROTOCOL
-from .environment import PATIENCE, RETRIES, digest, folder, offer_software, software_folder
+from . import PROTOCOL, checkout, debian, poetry_lock
+from .environment import digest, folder, offer, software_folder, source_folder
 from .objects import ObjectError, Objects, Rejected
+from .tools import BuildFailed, Patience, run
 from .transport import Refused, Unreachable, line_from_environment
 
-#: A failure's message ends with so many of the tool's last lines.
-LAST_LINES = 20
-
-
-class BuildFailed(Exception):
-    """The tool could not install what was asked for; the message is its last lines."""
+INDEX_HINT = (
+    "name an index that Pods can reach: SHOAL_PACKAGE_INDEX where you submit, an --index-url among "
+    "the requirements, or the chart's environments.variables"
+)
+PROJECTS = ("pyproject.toml", "setup.py", "setup.cfg")
 
 
 def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
     """Install what is `wanted`; return what was made.
 
-    It has ``requirements`` (lines of a requirements.txt), ``software`` (Debian packages) and
-    ``softwareSources`` (lines of a sources.list; none means the image's), each of them a list that
-    may be missing. Without requirements the image's own Python packages stay visible.
+    It has ``requirements`` (lines of a requirements.txt), ``software`` (Debian packages),
+    ``softwareSources`` (lines of a sources.list; none means the image's), ``git`` (see `checkout`)
+    and ``knownHosts``, of which any may be missing. Without requirements the image's own Python
+    packages stay visible; where only code is wanted, there is no Python in it at all.
 
     `machine` is the architecture of the tool that the operator serves, as `platform.machine` says
     it. The result has the archive's ``key``, ``sha256`` and ``size`` in bytes, and the ``python``
-    and ``machine`` that the environment is for.
+    (empty for code alone) and ``machine`` that the environment is for; of a repository also the
+    ``commit``, and as ``source`` its folder that goes on sys.path.
 
     Raises:
         BuildFailed: with the tool's words.
@@ -50,136 +51,125 @@ def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
             f"this node is {platform.machine()}, the operator's node is {machine}: "
             "environments are built where both are the same"
         )
-    scratch = os.environ["SHOAL_SCRATCH"]
-    target = folder()
+    target, sources = folder(), wanted.get("softwareSources") or []
     shutil.rmtree(target, ignore_errors=True)  # of an attempt before this one
-    requirements = wanted.get("requirements") or []
-    _make(target, own=not requirements)
+    os.makedirs(target)
     if wanted.get("software"):
-        _install_software(wanted["software"], wanted.get("softwareSources") or [])
-        offer_software()  # git may be among it, or a library that a package is built with
-    if requirements:
-        _install_packages(requirements, target)
-    archive = os.path.join(scratch, "environment.tar.gz")
-    sha256 = _pack(target, archive)
-    size = os.path.getsize(archive)
-    print(f"packed: {size / 1e6:.1f} MB")
-    return {
-        "key": _upload(archive),
-        "sha256": sha256,
-        "size": size,
-        "python": platform.python_version(),
-        "machine": machine,
-    }
+        debian.install(wanted["software"], sources, software_folder())
+        offer(software_folder())  # git may be among it, or a library that a package is built with
+    made: dict[str, Any] = {"python": "", "machine": machine}
+    git = wanted.get("git") or {}
+    if git:
+        known_hosts = wanted.get("knownHosts") or []
+        made["commit"] = checkout.check_out(git, source_folder(), known_hosts, sources)
+        made["source"] = _folder_in(source_folder(), git.get("path") or ".")
+    if set(wanted) - {"git", "knownHosts", "softwareSources"} or git.get("packages"):
+        _install(wanted.get("requirements") or [], git, sources)
+        made["python"] = platform.python_version()
+    archive = os.path.join(os.environ["SHOAL_SCRATCH"], "environment.tar.gz")
+    made["sha256"] = _pack(target, archive)
+    made["size"] = os.path.getsize(archive)
+    print(f"packed: {made['size'] / 1e6:.1f} MB")
+    return {**made, "key": _upload(archive)}
 
 
-def _make(target: str, *, own: bool) -> None:
-    """Make an empty environment, in which the image's own packages can be seen or not."""
-    _fetch_tool(_uv())
-    shown = ["--system-site-packages"] if own else []
-    _run(_uv(), "venv", "--quiet", *shown, "--python", sys.executable, target)
+def _folder_in(source: str, path: str) -> str:
+    if not os.path.isdir(os.path.join(source, path)):
+        raise BuildFailed(f"the repository has no folder {path}")
+    return path
 
 
-def _install_packages(requirements: list[str], target: str) -> None:
-    path = os.path.join(os.environ["SHOAL_SCRATCH"], "requirements.txt")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("\n".join(requirements) + "\n")
-    _run(
-        _uv(),
-        *("pip", "install", "--python", os.path.join(target, "bin", "python")),
-        *("--compile-bytecode", "--requirement", path),
-        hint="name an index that Pods can reach: SHOAL_PACKAGE_INDEX where you submit, an "
-        "--index-url among the requirements, or the chart's environments.variables",
-    )
+def _install(requirements: list[str], git: dict[str, Any], sources: list[str]) -> None:
+    """Make the virtual environment, and install packages in it."""
+    from_file = git.get("packages")
+    wants = bool(requirements or from_file)
+    _fetch_uv()
+    shown = () if wants else ("--system-site-packages",)
+    _uv("venv", "--quiet", "--allow-existing", *shown, "--python", sys.executable, folder())
+    if not wants:
+        return
+    if any("git+" in line for line in requirements):
+        checkout.offer_git(sources)
+    path = _written("requirements.txt", requirements)
+    options = ["--requirement", path]
+    if from_file:
+        options += ["--requirement", _requirements_of(from_file, sources)]
+    _pip_install("--compile-bytecode", *options)
+    project = os.path.join(source_folder(), git.get("project") or ".")
+    if git.get("editable") and any(os.path.exists(os.path.join(project, n)) for n in PROJECTS):
+        index = [word for line in requirements if line.startswith("-") for word in line.split()]
+        _pip_install(*index, "--editable", project)
 
 
-def _uv() -> str:
-    return os.path.join(os.environ["SHOAL_SCRATCH"], "uv")
-
-
-def _install_software(packages: list[str], sources: list[str]) -> None:
-    """Unpack Debian packages, and what they need beyond the image, below the environment.
-
-    apt and dpkg work without root on folders of our own; no package's own scripts are run.
-    """
-    apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
-    if apt is None or dpkg is None:
-        raise BuildFailed(
-            f"{', '.join(packages)}: the image has no apt: name one that is made of Debian"
-        )
-    work = os.path.join(os.environ["SHOAL_SCRATCH"], "apt")
-    archives = os.path.join(work, "cache", "archives")
-    for name in (os.path.join(work, "state", "lists"), archives):
-        os.makedirs(os.path.join(name, "partial"))
-    options = {
-        "Dir::State": os.path.join(work, "state"),
-        "Dir::State::status": "/var/lib/dpkg/status",
-        "Dir::Cache": os.path.join(work, "cache"),
-        "Debug::NoLocking": "1",
-        "APT::Sandbox::User": "",
-        "APT::Update::Error-Mode": "any",
-        "Acquire::Languages": "none",
-    }
-    if sources:
-        path = os.path.join(work, "sources.list")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write("\n".join(sources) + "\n")
-        options.update({"Dir::Etc::sourcelist": path, "Dir::Etc::sourceparts": "/dev/null"})
-    chosen = [word for pair in options.items() for word in ("-o", "=".join(pair))]
-    hint = "name sources that Pods can reach: softwareSources, or the chart's environments"
-    _run(apt, "--quiet", *chosen, "update", hint=f"{hint}.debianSources")
-    how = ("--download-only", "--no-install-recommends", "--yes")
-    _run(apt, "--quiet", *chosen, "install", *how, "--", *packages)
-    os.makedirs(software_folder())
-    for name in sorted(os.listdir(archives)):
-        if name.endswith(".deb"):
-            _run(dpkg, "--extract", os.path.join(archives, name), software_folder())
-
-
-def _fetch_tool(path: str) -> None:
-    line, patience = line_from_environment(PROTOCOL), _Patience()
-    while True:
+def _requirements_of(packages: dict[str, str], sources: list[str]) -> str:
+    """Return the path of a requirements.txt with what a file of the repository says."""
+    path = os.path.normpath(os.path.join(source_folder(), packages["path"]))
+    kind = packages["format"]
+    if not os.path.exists(path):
+        raise BuildFailed(f"the repository has no {packages['path']}")
+    if kind == "uv":
+        target = _written("exported.txt", [])
+        how = ("--frozen", "--no-emit-workspace", "--no-default-groups", "--no-header")
+        _uv("export", *how, "--quiet", "--no-annotate", "--project", path, "--output-file", target)
+        path = target
+    elif kind == "poetry":
         try:
-            with open(path, "wb") as file:
-                line.fetch("/v1/uv", file)
-            break
-        except (Unreachable, Refused) as error:
-            patience.pause(error)
-    os.chmod(path, 0o755)
+            path = _written("locked.txt", poetry_lock.read(path))
+        except ValueError as error:
+            raise BuildFailed(str(error)) from error
+    if os.path.isdir(path):
+        raise BuildFailed(f"{packages['path']} is a folder of the repository: name the file")
+    with open(path, encoding="utf-8") as file:
+        if "git+" in file.read():
+            checkout.offer_git(sources)
+    return path
 
 
-def _run(*argv: str, hint: str = "") -> None:
-    """Run a tool, its words going to our output; raise what it said last if it fails.
+def _written(name: str, lines: Iterable[str]) -> str:
+    path = os.path.join(os.environ["SHOAL_SCRATCH"], name)
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    return path
 
-    `hint` is added where it could not fetch something.
-    """
-    environment = dict(
-        os.environ,
-        UV_CACHE_DIR=os.path.join(os.environ["TMPDIR"], "uv-cache"),
-        UV_LINK_MODE="copy",
-        UV_PYTHON_DOWNLOADS="never",
-        UV_NO_PROGRESS="1",
-        NO_COLOR="1",
-    )
-    last: list[str] = []
+
+def _pip_install(*options: str) -> None:
+    python = os.path.join(folder(), "bin", "python")
+    _uv("pip", "install", "--python", python, *options, hint=INDEX_HINT)
+
+
+def _uv(*argv: str, hint: str = "") -> None:
     try:
-        process = subprocess.Popen(
-            argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        run(
+            _path_of_uv(),
+            *argv,
+            hint=hint,
+            folder=source_folder() if os.path.isdir(source_folder()) else None,
+            UV_CACHE_DIR=os.path.join(os.environ["TMPDIR"], "uv-cache"),
+            UV_LINK_MODE="copy",
+            UV_PYTHON_DOWNLOADS="never",
+            UV_NO_PROGRESS="1",
         )
     except FileNotFoundError:
         raise BuildFailed(
             "uv can't run in this image, whose C library is another one than the operator's image "
             "has (Alpine?): name an image with glibc"
         ) from None
-    with process:
-        assert process.stdout is not None
-        for text in process.stdout:
-            sys.stdout.write(text)
-            last = [*last, text.rstrip()][-LAST_LINES:]
-    if hint and any("Failed to fetch" in text for text in last):
-        last.append(hint)
-    if process.returncode != 0:
-        raise BuildFailed("\n".join(last) or f"{argv[0]} ended with exit code {process.returncode}")
+
+
+def _path_of_uv() -> str:
+    return os.path.join(os.environ["SHOAL_SCRATCH"], "uv")
+
+
+def _fetch_uv() -> None:
+    line, patience = line_from_environment(PROTOCOL), Patience()
+    while True:
+        try:
+            with open(_path_of_uv(), "wb") as file:
+                line.fetch("/v1/uv", file)
+            break
+        except (Unreachable, Refused) as error:
+            patience.pause(error)
+    os.chmod(_path_of_uv(), 0o755)
 
 
 def _pack(source: str, target: str) -> str:
@@ -204,7 +194,7 @@ def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _upload(path: str) -> str:
     """Put the archive where the dispatcher says; return the key."""
-    line, objects, patience = line_from_environment(PROTOCOL), Objects(), _Patience()
+    line, objects, patience = line_from_environment(PROTOCOL), Objects(), Patience()
     while True:
         try:
             granted = line.call("/v1/upload", {"job": os.environ["SHOAL_JOB"]})
@@ -216,19 +206,3 @@ def _upload(path: str) -> str:
             raise
         except (Unreachable, Refused, ObjectError) as error:
             patience.pause(error)
-
-
-class _Patience:
-    """Waits between attempts, for `PATIENCE` seconds in all."""
-
-    def __init__(self) -> None:
-        self._until = time.monotonic() + PATIENCE
-        self._failures = 0
-
-    def pause(self, error: Exception) -> None:
-        """Wait after a failure; raise it when the time is over."""
-        if time.monotonic() > self._until:
-            raise error
-        print(f"waits: {error}", flush=True)
-        time.sleep(RETRIES[min(self._failures, len(RETRIES) - 1)])
-        self._failures += 1

@@ -45,8 +45,13 @@ def software_folder() -> str:
     return os.path.join(folder(), "software")
 
 
+def source_folder() -> str:
+    """Return the path of the environment's git repository."""
+    return os.path.join(folder(), "source")
+
+
 def enter() -> None:
-    """Start anew under the environment's Python; return if this is it.
+    """Start anew under the environment's Python; return if this is it, or if it has none.
 
     Ends the process, with a message for the kubelet, if the environment can't be had.
     """
@@ -61,8 +66,13 @@ def enter() -> None:
         _give_up(f"{error}: delete jobs.shoal.dev/{name} to have it built again")
     unpack(archive, folder())
     os.remove(archive)
+    if "source" in about:
+        os.environ["SHOAL_SOURCE"] = source_folder()
+        os.environ["SHOAL_SOURCE_PATH"] = about["source"]
+    if not about["python"]:
+        return
     bin_folder = os.path.join(folder(), "bin")
-    offer_software()
+    offer(software_folder())
     _prepend("PATH", [bin_folder], os.defpath)
     os.environ["VIRTUAL_ENV"] = folder()
     worker = os.path.dirname(os.environ["SHOAL_LIBRARY"])
@@ -71,9 +81,8 @@ def enter() -> None:
     os.execv(python, [python, "-c", start + "sys.exit(main())", worker])
 
 
-def offer_software() -> None:
-    """Let this process and its children find the environment's Debian packages."""
-    top = software_folder()
+def offer(top: str) -> None:
+    """Let this process and its children find the Debian packages that are unpacked below `top`."""
     _prepend("PATH", _below(top, PROGRAMS), os.defpath)
     _prepend("LD_LIBRARY_PATH", _below(top, LIBRARIES))
     for path in _below(top, ("usr/lib/git-core",)):  # git looks for its parts there only
@@ -122,6 +131,8 @@ def fetch(name: str, path: str) -> dict[str, Any]:
 
 def check(about: dict[str, Any]) -> None:
     """Raise EnvironmentUnusable if the environment is for another Python or another machine."""
+    if not about["python"]:
+        return  # code only
     ours = "{}.{} on {}".format(*sys.version_info[:2], platform.machine())
     theirs = "{}.{} on {}".format(*about["python"].split(".")[:2], about["machine"])
     if ours != theirs:

@@ -113,10 +113,13 @@ class JobInputs:
 
     def opening(self, mark: str) -> bytes:
         """Return the message that makes a child ready for the job; `mark` is for its output."""
-        paths = [os.path.join(self.code, path) for path in self._sys_paths()] if self.code else []
-        directory = os.path.join(self._scratch, "work")
+        paths, directory = [], os.path.join(self._scratch, "work")
         if self.code:
+            paths = [os.path.join(self.code, path) for path in self._sys_paths()]
             directory = os.path.join(self.code, self._about["code"]["workingDirectory"])
+        elif source := os.environ.get("SHOAL_SOURCE"):
+            paths = [os.path.join(source, os.environ["SHOAL_SOURCE_PATH"])]
+            directory = source
         os.makedirs(directory, exist_ok=True)
         job = {
             "id": self.id,

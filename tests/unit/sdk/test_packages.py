@@ -273,7 +273,7 @@ def test_a_poetry_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("change", "words"),
     [
         (('lock-version = "2.1"', 'lock-version = "2.0"'), "lock-version 2.0"),
-        (('type = "git"', 'type = "directory"'), "forked is in .* on this machine only"),
+        (('type = "git"', 'type = "directory"'), "forked is in .* a local folder"),
         (("https://example.com/forked", "https://me:secret@host/forked"), "has a password in it"),
         (("[[package]]", "[[package"), "poetry.lock"),
     ],

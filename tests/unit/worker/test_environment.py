@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from shoal.worker import building, environment
+from shoal.worker import building, environment, tools
 from shoal.worker.environment import EnvironmentUnusable, check, fetch, unpack
+from shoal.worker.tools import BuildFailed
 
 PYTHON = platform.python_version()
 
@@ -94,7 +95,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setenv("SHOAL_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("SHOAL_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setenv("SHOAL_JOB", "job")
-    for module in (environment, building):
+    for module in (environment, tools):
         monkeypatch.setattr(module, "RETRIES", (0.0,))
     (tmp_path / "scratch").mkdir()
     source = tmp_path / "environment"
@@ -182,9 +183,10 @@ def test_who_gives_up_tells_the_kubelet_and_the_remedy(served: Served, tmp_path:
 
 def test_the_tool_is_fetched_whole(served: Served, tmp_path: Path) -> None:
     served.spoil = ["cut"]
-    building._fetch_tool(str(tmp_path / "uv"))
-    assert (tmp_path / "uv").stat().st_size == 1_000_000
-    assert os.access(tmp_path / "uv", os.X_OK)
+    building._fetch_uv()
+    uv = tmp_path / "scratch" / "uv"
+    assert uv.stat().st_size == 1_000_000
+    assert os.access(uv, os.X_OK)
 
 
 def test_an_archive_is_uploaded_again_when_its_url_was_too_old(served: Served) -> None:
@@ -197,13 +199,14 @@ def test_an_archive_is_uploaded_again_when_its_url_was_too_old(served: Served) -
 def test_a_build_that_fails_ends_with_the_tools_last_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     script = "[print('line', n) for n in range(50)]; print('no such version'); exit(3)"
-    with pytest.raises(building.BuildFailed) as told:
-        building._run(sys.executable, "-c", script)
+    with pytest.raises(BuildFailed) as told:
+        tools.run(sys.executable, "-c", script)
     lines = str(told.value).splitlines()
-    assert len(lines) == building.LAST_LINES
+    assert len(lines) == tools.LAST_LINES
     assert lines[-2:] == ["line 49", "no such version"]
     assert "line 0\n" in capfd.readouterr().out
-    with pytest.raises(building.BuildFailed, match="Alpine"):
-        building._run(str(tmp_path / "not-there"))
+    monkeypatch.setenv("SHOAL_SCRATCH", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with pytest.raises(BuildFailed, match="Alpine"):
+        building._uv("venv")
