@@ -17,7 +17,8 @@ from .pools import Pool, Template
 from .settings import Settings
 from .variables import KeyRef, Variable
 
-USER = 65532
+USER = 65534
+"""nobody: programs such as ssh refuse a user whom the image's /etc/passwd does not know."""
 SCRATCH = "/shoal"
 TOKEN_FOLDER = "/var/run/secrets/shoal.dev"
 TOKEN_SECONDS = 3600

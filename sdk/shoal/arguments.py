@@ -255,8 +255,10 @@ async def _packages(deployment: Deployment) -> Packages | None:
     """Read from this machine what an interpreter of it consists of."""
     if deployment.interpreter is None or deployment.image is not None:
         return None
-    from shoal.packages import packages_of
+    from shoal.packages import packages_in_repository, packages_of
 
+    if deployment.git is not None:
+        return packages_in_repository(deployment.interpreter)
     return await asyncio.to_thread(packages_of, deployment.interpreter)
 
 

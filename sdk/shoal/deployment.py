@@ -7,6 +7,7 @@ from it at submit. `Deployment.mirror_local()` can be awaited, or handed over as
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,42 @@ class MirroredCode:
     def size(self) -> int:
         """Return the zip's size in bytes."""
         return len(self.archive)
+
+
+@dataclass(frozen=True)
+class GitRepository:
+    """Code of a git repository, of which all workers have the same commit.
+
+    Attributes:
+        url: such as "https://github.com/org/repo" or "git@github.com:org/repo.git".
+        branch: a branch or tag, as it is when the job comes.
+        commit: in hexadecimal; either this or the branch.
+        path: the folder that goes on sys.path, from the repository's root on.
+        secret: what opens the repository, if it is private.
+        editable: install the project itself, where the interpreter's file is one of a project.
+    """
+
+    url: str
+    branch: str | None = None
+    commit: str | None = None
+    path: str = "."
+    secret: Secret | None = None
+    editable: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what names no commit, and passwords that others could read."""
+        if (self.branch is None) == (self.commit is None):
+            raise ConfigurationError("git_repo: give either branch or commit")
+        if not isinstance(self.url, str) or re.match(r"^https?://[^/]*@", self.url):
+            raise ConfigurationError(
+                "git_repo: repo_url is a URL without user and password, which others could read: "
+                "put them in a Secret, and pass it as ssh_key_secret"
+            )
+        if self.secret is not None and not isinstance(self.secret, KubernetesSecret):
+            raise NotSupportedYet(
+                f"{type(self.secret).__name__} {LATER}: make a Secret with `kubectl create secret "
+                "generic` and pass shoal.KubernetesSecret(its name)"
+            )
 
 
 @dataclass(frozen=True)
@@ -112,16 +149,24 @@ class Deployment:
         environment_variables: set where the code runs. Whoever may read the custom resource can
             read the strings; what is secret stands in a Secret, which a `SecretKeyRef` names.
         env_from: Secrets and ConfigMaps of which each key is a variable.
+        git: a repository with the code, in place of `code`.
     """
 
     interpreter: AnyInterpreter | None = None
     code: MirroredCode | None = None
     environment_variables: Mapping[str, Value] | None = None
     env_from: Sequence[SecretRef | ConfigMapRef] = ()
+    git: GitRepository | None = None
 
     def __post_init__(self) -> None:
         """Refuse what this version does not carry out."""
         check_interpreter(self.interpreter)
+        if self.git is not None and isinstance(self.interpreter, LocalInterpreter):
+            raise ConfigurationError(
+                f"git_repo: {type(self.interpreter).__name__} is an interpreter of this machine: "
+                "name a file of the repository, such as "
+                'shoal.PipRequirementsFile("requirements.txt", "3.11")'
+            )
         for name, value in (self.environment_variables or {}).items():
             if not isinstance(name, str) or not isinstance(value, _VALUES):
                 raise ConfigurationError(
@@ -220,14 +265,37 @@ class Deployment:
         commit: str | None = None,
         path_to_source: str | None = None,
         interpreter: AnyInterpreter | None = None,
-        environment_variables: dict[str, str] | None = None,
+        environment_variables: Mapping[str, Value] | None = None,
         ssh_key_secret: Secret | None = None,
         editable_install: bool = True,
+        env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
-        """Run code of a git repository; comes with a later version."""
-        raise NotSupportedYet(
-            f"Deployment.git_repo {LATER}: check the repository out and use Deployment.mirror_local"
-        )
+        """Run code of a git repository, in its root folder; the cluster checks it out once.
+
+        Args:
+            repo_url: such as "https://github.com/org/repo" or "git@github.com:org/repo.git".
+            branch: a branch or tag; "main" if there is no commit either. It is looked up when a job
+                comes, once for all its workers; the status of the Deployment tells the commit.
+            commit: in hexadecimal, in place of a branch.
+            path_to_source: the folder of the repository that goes on sys.path, if not its root.
+            interpreter: a PipRequirementsFile, PoetryProjectPath, UvProjectPath or
+                ScriptRequirements, whose path is one of the repository; or a container image, or
+                a PreinstalledInterpreter.
+            environment_variables: set where the code runs.
+            ssh_key_secret: of a private repository: a Secret of the namespace with
+                `ssh-privatekey` (and `known_hosts`), or `username` and `password` (or a token).
+            editable_install: whether the project beside the interpreter's file is itself
+                installed, so that its console scripts can be run.
+            env_from: Secrets and ConfigMaps of which each key is a variable there.
+
+        Raises:
+            ConfigurationError: a ValueError: both branch and commit; a password in the URL.
+        """
+        if branch is None and commit is None:
+            branch = "main"
+        path = path_to_source or "."
+        git = GitRepository(repo_url, branch, commit, path, ssh_key_secret, editable_install)
+        return cls(interpreter, None, environment_variables, env_from, git)
 
     @classmethod
     def preinstalled_interpreter(

@@ -73,6 +73,11 @@ class LocalRunner:
                 the name is taken.
             Unpicklable: the function or an item cannot be pickled.
         """
+        if call.deployment.git is not None:
+            raise NotSupportedYet(
+                f"Local() checks nothing out: {call.deployment.git.url} needs Kubernetes(); or "
+                "check it out yourself, and leave the deployment out"
+            )
         if call.packages is not None:
             raise NotSupportedYet(
                 "Local() installs no packages: leave the interpreter out to use this one, or use "

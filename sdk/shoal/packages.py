@@ -1,14 +1,15 @@
 """From an interpreter of this machine to what a builder in the cluster has to install.
 
 Only versions travel. They come from the index that the cluster's chart names, or the one that
-`SHOAL_PACKAGE_INDEX` names here: what pip is told on this machine may hold a password, and may be
-an address that means nothing there.
+`SHOAL_PACKAGE_INDEX` names here (for Debian packages `SHOAL_DEBIAN_SOURCES`): what pip is told on
+this machine may hold a password, and may be an address that means nothing there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import posixpath
 import re
 import subprocess
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from shoal.interpreters import AnyInterpreter
 
 INDEX_VARIABLE = "SHOAL_PACKAGE_INDEX"
+SOURCES_VARIABLE = "SHOAL_DEBIAN_SOURCES"
 FREEZE_SECONDS = 60.0
 _DEBIAN = re.compile(r"^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$")
 
@@ -54,6 +56,14 @@ _READERS: dict[type, tuple[str, Callable[[Path], list[str]]]] = {
 }
 """What is read for an interpreter: the attribute with its path, and how."""
 
+FORMATS: dict[type, str] = {
+    PipRequirementsFile: "requirements",
+    PoetryProjectPath: "poetry",
+    UvProjectPath: "uv",
+    ScriptRequirements: "requirements",
+}
+"""How a builder reads the file of an interpreter, where that is one of a git repository."""
+
 
 @dataclass(frozen=True)
 class Packages:
@@ -68,6 +78,15 @@ class Packages:
     requirements: tuple[str, ...]
     python: str
     software: tuple[str, ...] = ()
+
+
+def debian_sources() -> list[str]:
+    """Return the lines of a sources.list that this machine names for its jobs."""
+    lines = [line.strip() for line in os.environ.get(SOURCES_VARIABLE, "").splitlines()]
+    for line in lines:
+        if requirement_lines.has_password(line):
+            raise ConfigurationError(f"{SOURCES_VARIABLE} {requirement_lines.READABLE}")
+    return [line for line in lines if line]
 
 
 def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
@@ -97,6 +116,34 @@ def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
     elif not requirement_lines.names_index(lines):
         lines = [*_index(), *lines]
     return Packages(tuple(lines), python, software)
+
+
+def packages_in_repository(interpreter: AnyInterpreter | None) -> Packages | None:
+    """Return what is known here of packages that a file of a git repository names.
+
+    Raises:
+        ConfigurationError: a conda file.
+    """
+    if not isinstance(interpreter, InterpreterSpecFile):
+        return None
+    if type(interpreter) not in FORMATS:
+        raise ConfigurationError(
+            f"git_repo: {type(interpreter).__name__} can't be read from a repository: name a "
+            "PipRequirementsFile, PoetryProjectPath, UvProjectPath or ScriptRequirements"
+        )
+    software = _software(interpreter.additional_software)
+    return Packages(_index(), interpreter.python_version, software)
+
+
+def place_in_repository(interpreter: InterpreterSpecFile) -> dict[str, str]:
+    """Return how the file is read, and its path from the repository's root on."""
+    kind = type(interpreter)
+    path = posixpath.normpath(getattr(interpreter, _READERS[kind][0]) or ".")
+    if path.startswith(("/", "..")):
+        raise ConfigurationError(
+            f"{kind.__name__}: {path} is not in the repository: give a path from its root on"
+        )
+    return {"format": FORMATS[kind], "path": path}
 
 
 def _index() -> tuple[str, ...]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from shoal import discovery, mirror, packing
-from shoal.deployment import Deployment
+from shoal.deployment import Deployment, GitRepository
 from shoal.discovery import Place
 from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
 from shoal.following import LABEL, PROCESS
-from shoal.interpreters import KubernetesSecret, PreinstalledInterpreter
+from shoal.interpreters import InterpreterSpecFile, KubernetesSecret, PreinstalledInterpreter
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
 from shoal.outages import insist
@@ -24,6 +24,7 @@ from shoal.storage import Storage
 from shoal.variables import source_field, variable_field
 
 if TYPE_CHECKING:
+    from shoal.interpreters import AnyInterpreter
     from shoal.packages import Packages
 
 KINDS: dict[str, Resource] = {"function": JOBS, "command": JOBS, "map": MAPJOBS}
@@ -224,9 +225,8 @@ def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
         where["python"] = packages.python if packages else packing.python_version()
     if isinstance(deployment.interpreter, PreinstalledInterpreter):
         where["interpreter"] = deployment.interpreter.path_to_interpreter
-    if packages and (packages.requirements or packages.software):
-        environment = {"requirements": packages.requirements, "software": packages.software}
-        where["environment"] = {name: list(some) for name, some in environment.items() if some}
+    if environment := _environment(deployment, packages):
+        where["environment"] = environment
     if code := deployment.code:
         where["code"] = {
             "sha256": code.sha256,
@@ -240,6 +240,39 @@ def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
     if deployment.env_from:
         where["envFrom"] = [source_field(source) for source in deployment.env_from]
     return where
+
+
+def _environment(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
+    """Return the fields of the resource's `environment`."""
+    parts: dict[str, Any] = {}
+    if packages:
+        parts = {"requirements": packages.requirements, "software": packages.software}
+    found = {name: list(some) for name, some in parts.items() if some}
+    if deployment.git:
+        found["git"] = _git(deployment.git, deployment.interpreter)
+    if deployment.git or packages and packages.software:
+        from shoal.packages import debian_sources
+
+        found["softwareSources"] = debian_sources()
+    return {name: value for name, value in found.items() if value}
+
+
+def _git(git: GitRepository, interpreter: AnyInterpreter | None) -> dict[str, Any]:
+    """Return the fields of the resource's `environment.git`."""
+    fields: dict[str, Any] = {
+        "url": git.url,
+        "branch": git.branch,
+        "commit": git.commit,
+        "path": git.path,
+    }
+    if isinstance(interpreter, InterpreterSpecFile):
+        from shoal.packages import place_in_repository
+
+        fields["packages"] = place_in_repository(interpreter)
+        fields["editable"] = git.editable
+    if isinstance(git.secret, KubernetesSecret):
+        fields["secretName"] = git.secret.secret_name
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _name(call: Call, run_id: str) -> str:

@@ -29,5 +29,5 @@ async def test_a_function_sees_no_token_of_the_cluster(place: Place) -> None:
 
 
 async def test_a_worker_runs_as_nobody_with_a_home_it_may_write(place: Place) -> None:
-    command = ["sh", "-c", 'test "$(id -u)" = 65532 && touch "$HOME/x" "$TMPDIR/y" ./z']
+    command = ["sh", "-c", 'test "$(id -u)" = 65534 && touch "$HOME/x" "$TMPDIR/y" ./z']
     assert (await place.run("Job", "home", {"command": command}))["exitCode"] == 0

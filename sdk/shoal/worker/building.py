@@ -95,8 +95,11 @@ def _install(requirements: list[str], git: dict[str, Any], sources: list[str]) -
     if from_file:
         options += ["--requirement", _requirements_of(from_file, sources)]
     _pip_install("--compile-bytecode", *options)
-    project = os.path.join(source_folder(), git.get("project") or ".")
-    if git.get("editable") and any(os.path.exists(os.path.join(project, n)) for n in PROJECTS):
+    if not from_file or not git.get("editable"):
+        return
+    project = os.path.normpath(os.path.join(source_folder(), from_file["path"]))
+    project = project if os.path.isdir(project) else os.path.dirname(project)
+    if any(os.path.exists(os.path.join(project, name)) for name in PROJECTS):
         index = [word for line in requirements if line.startswith("-") for word in line.split()]
         _pip_install(*index, "--editable", project)
 

@@ -9,7 +9,6 @@ talked to.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -23,7 +22,6 @@ from .tools import BuildFailed, run
 
 PREFIX = "SHOAL_GIT_"
 """Begins the variables that hold what is in the Secret."""
-_COMMIT = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
 
 
 def check_out(
@@ -74,17 +72,30 @@ def offer_git(sources: Sequence[str], *, ssh: bool = False) -> None:
 
 
 def _clone(git: dict[str, Any], target: str, variables: dict[str, str]) -> None:
-    url, commit = git["url"], git.get("commit") or ""
+    _fetch(git, target, variables, "--filter=blob:none")
+    try:
+        _fill(git, target, variables)
+    except BuildFailed:
+        # a server may offer a history without files, and then refuse to give the files
+        shutil.rmtree(target)
+        _fetch(git, target, variables)
+        _fill(git, target, variables)
+
+
+def _fetch(git: dict[str, Any], target: str, variables: dict[str, str], *how: str) -> None:
+    """Fetch the history; the commit is part of it then."""
+    commit = git.get("commit") or ""
     branch = () if commit else (f"--branch={git['branch']}", "--single-branch")
-    # the history, but of files only those that are checked out, where the server can do that
-    how = ("clone", "--quiet", "--filter=blob:none", "--no-checkout", *branch)
-    run("git", *how, "--", url, target, **variables)
-    if _COMMIT.match(commit) and not _has(target, commit):
-        # none of a branch; servers give it if they can
+    options = ("--quiet", "--no-checkout", *how, *branch)
+    run("git", "clone", *options, "--", git["url"], target, **variables)
+    if commit and not _has(target, commit):
+        # of no branch; a server that can gives it
         run("git", "fetch", "--quiet", "origin", commit, folder=target, **variables)
-    run(
-        "git", "checkout", "--quiet", "--detach", commit or "HEAD", "--", folder=target, **variables
-    )
+
+
+def _fill(git: dict[str, Any], target: str, variables: dict[str, str]) -> None:
+    commit = git.get("commit") or "HEAD"
+    run("git", "checkout", "--quiet", "--detach", commit, "--", folder=target, **variables)
     if os.path.exists(os.path.join(target, ".gitmodules")):
         deep = ("submodule", "update", "--quiet", "--init", "--recursive")
         run("git", *deep, folder=target, **variables)
