@@ -244,13 +244,13 @@ def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
 
 def _environment(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
     """Return the fields of the resource's `environment`."""
-    parts: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if packages:
-        parts = {"requirements": packages.requirements, "software": packages.software}
-    found = {name: list(some) for name, some in parts.items() if some}
+        found["requirements"] = list(packages.requirements)
+        found["software"] = list(packages.software)
     if deployment.git:
         found["git"] = _git(deployment.git, deployment.interpreter)
-    if deployment.git or packages and packages.software:
+    if found.get("git") or found.get("software"):
         from shoal.packages import debian_sources
 
         found["softwareSources"] = debian_sources()

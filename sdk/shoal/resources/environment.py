@@ -84,8 +84,10 @@ DebianPackage = Annotated[
 GitUrl = Annotated[
     str,
     StringConstraints(
-        pattern=r"^(https?://[^\s@/]+/\S+|ssh://[^\s:]+(:[0-9]+)?/\S+"
-        r"|[A-Za-z0-9._]+@[A-Za-z0-9._-]+:[^\s/]\S*)$",
+        # neither a part may begin with "-", which programs would take for an option
+        pattern=r"^(https?://[^\s@/-][^\s@/]*/\S+"
+        r"|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_][^\s/@]*/\S+"
+        r"|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9_][A-Za-z0-9._-]*:[^\s-]\S*)$",
         max_length=2048,
     ),
 ]

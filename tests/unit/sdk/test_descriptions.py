@@ -121,11 +121,6 @@ def test_interpreters_of_later_versions_are_refused_by_name(interpreter: Any) ->
         shoal.Deployment(interpreter)
 
 
-def test_deployments_of_later_versions_are_refused_by_name() -> None:
-    with pytest.raises(NotImplementedError, match=r"Deployment\.git_repo"):
-        shoal.Deployment.git_repo("https://example.com/x")
-
-
 def test_mirror_local_is_awaited_by_asyncio_run_too() -> None:
     pending = shoal.Deployment.mirror_local(include_sys_path=False)
     assert isinstance(asyncio.run(pending), shoal.Deployment)
