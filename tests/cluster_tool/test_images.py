@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cluster.errors import ClusterError
 
 from cluster import archive, binaries, environment, folders, imagebuild, images, pinned, rootfs
-from cluster.errors import ClusterError
 
 
 def test_an_archive_names_its_image_and_its_layer(tmp_path: Path) -> None:
