@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -51,13 +52,18 @@ class Template:
     """sha256, size, working directory and paths of the code zip, or empty."""
     environment: str = ""
     """Name of the Job that builds what the workers unpack and run under, or empty."""
+    machine: str = ""
+    """The architecture that its nodes must have, such as x86_64, or empty: any."""
     private_to: str = ""
     """The uid of the one job that may use it (isolation: job), or empty."""
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits; the value of the label shoal.dev/pool."""
-        return digest(asdict(self))
+        made = asdict(self)
+        if not self.machine:
+            del made["machine"]  # without it a pool is called as before there was such a field
+        return digest(made)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +130,7 @@ def template(
     sized = {**(spec.get("resources") or {}), **(resources or {})}
     code = spec.get("code") or {}
     secrets = [s["name"] for s in spec.get("imagePullSecrets") or ()]
+    environment = build_name(spec, settings)
     return Template(
         image=base_image(spec, settings),
         interpreter=spec.get("interpreter") or "python",
@@ -145,7 +152,8 @@ def template(
         )
         if code
         else (),
-        environment=build_name(spec, settings),
+        environment=environment,
+        machine=settings.machine if environment else "",
         private_to=private_to,
     )
 
@@ -153,11 +161,13 @@ def template(
 def build_name(spec: Mapping[str, Any], settings: Settings) -> str:
     """The name of the Job that builds a Deployment's environment; empty where it wants none.
 
-    It is the hash of all that the builder's Pod is made of, so that equal names are equal builds.
+    It is the hash of all that the builder's Pod is made of, its node's architecture included, so
+    that equal names are equal builds.
     """
     if not spec.get("environment"):
         return ""
-    parts = [EDITION, base_image(spec, settings), *(spec.get(field) for field in OF_BUILDS)]
+    place = (settings.machine, base_image(spec, settings))
+    parts = [EDITION, *place, *(spec.get(field) for field in OF_BUILDS)]
     return f"environment-{digest(parts)}"
 
 
@@ -167,7 +177,17 @@ def base_image(spec: Mapping[str, Any], settings: Settings) -> str:
 
 
 def image_for(python: str, settings: Settings) -> str:
-    """The image for a Python minor version."""
+    """The image for a version of Python, such as 3.12 or 3.12.4.
+
+    An exact version without an image of its own has the one of its minor version, whose tag then
+    names it.
+    """
     if not python:
         return settings.default_image
-    return settings.python_images.get(python) or f"python:{python}-slim"
+    if named := settings.python_images.get(python):
+        return named
+    minor = ".".join(python.split(".")[:2])
+    repository, _, tag = settings.python_images.get(minor, "").rpartition(":")
+    if re.match(rf"{re.escape(minor)}(-|$)", tag):
+        return f"{repository}:{python}{tag.removeprefix(minor)}"
+    return f"python:{python}-slim"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,19 @@ def test_it_holds_no_credential_but_a_token_for_us(pod: dict[str, Any]) -> None:
 def test_requests_and_limits_are_the_same(pod: dict[str, Any]) -> None:
     resources = pod["spec"]["containers"][0]["resources"]
     assert resources["requests"] == resources["limits"] == {"cpu": "500m", "memory": "512Mi"}
+
+
+@pytest.mark.parametrize(("machine", "arch"), [("x86_64", "amd64"), ("aarch64", "arm64")])
+def test_it_runs_where_its_environment_was_made_for(
+    pool: Pool, settings: Settings, machine: str, arch: str
+) -> None:
+    bound = replace(pool, template=replace(pool.template, machine=machine), hash="")
+    pod = worker_pod(bound, "w-1", mac="mac", worker=WORKER, settings=settings)
+    assert pod["spec"]["nodeSelector"] == {"kubernetes.io/arch": arch}
+
+
+def test_without_an_environment_it_runs_on_any_node(pod: dict[str, Any]) -> None:
+    assert "nodeSelector" not in pod["spec"]
 
 
 def test_a_users_text_arrives_as_it_was_written(pod: dict[str, Any]) -> None:
