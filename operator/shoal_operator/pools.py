@@ -191,3 +191,12 @@ def image_for(python: str, settings: Settings) -> str:
     if re.match(rf"{re.escape(minor)}(-|$)", tag):
         return f"{repository}:{python}{tag.removeprefix(minor)}"
     return f"python:{python}-slim"
+
+
+def version_of(image: str, settings: Settings) -> str:
+    """The version of Python for which the operator chooses an image; empty if it does not."""
+    for version, named in settings.python_images.items():
+        if named == image:
+            return version
+    found = re.search(r":(3\.[0-9]+(\.[0-9]+)?)(-|$)", image)
+    return found[1] if found and image_for(found[1], settings) == image else ""

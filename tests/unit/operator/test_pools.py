@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shoal_operator.pools import Pool, Template, build_name, image_for, sized, template
+from shoal_operator.pools import (
+    Pool,
+    Template,
+    build_name,
+    image_for,
+    sized,
+    template,
+    version_of,
+)
 from shoal_operator.settings import Settings
 
 POOL = Pool(
@@ -73,3 +81,7 @@ def test_an_exact_version_has_an_image_of_its_own_or_that_of_its_minor_version(
     assert image_for("3.12.5", named) == "mirror:5000/library/python:3.12.5-slim"
     assert image_for("3.13.5", named) == "python:3.13.5-slim"
     assert image_for("3.14.1", named) == "python:3.14.1-slim"
+    for version in ("3.12", "3.12.4", "3.12.5", "3.13", "3.13.5", "3.14.1"):
+        assert version_of(image_for(version, named), named) == version
+    for image in ("someone/python:3.12-slim", "python", "ours:1", "python:latest"):
+        assert version_of(image, named) == ""
