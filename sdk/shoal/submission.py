@@ -15,7 +15,7 @@ from shoal.deployment import Deployment
 from shoal.discovery import Place
 from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
 from shoal.following import LABEL, PROCESS
-from shoal.interpreters import KubernetesSecret, PreinstalledInterpreter
+from shoal.interpreters import KubernetesSecret, LocalPipInterpreter, PreinstalledInterpreter
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
 from shoal.outages import insist
@@ -58,7 +58,7 @@ def manifest(call: Call, place: Place | None = None) -> Job | MapJob:
 def prepare(call: Call, place: Place | None) -> Prepared:
     """Pack the call and make its resource; raises Unpicklable, InvalidResource."""
     theirs = _minor_version(call)
-    packing.check_reader(call.function, theirs, "python_version")
+    packing.check_reader(call.function, theirs, _where_it_stands(call.deployment))
     inputs = _pack(call, portable=theirs != packing.python_version())
     run_id = secrets.token_hex(16)
     spec: dict[str, Any] = {"id": run_id, **_what(call, inputs)}
@@ -189,6 +189,14 @@ def _minor_version(call: Call) -> str:
     if call.packages is None:
         return packing.python_version()
     return ".".join(call.packages.python.split(".")[:2])
+
+
+def _where_it_stands(deployment: Deployment) -> str:
+    """Return what has decided on the version of Python."""
+    chosen = deployment.interpreter
+    if isinstance(chosen, LocalPipInterpreter) and chosen.python_version is None:
+        return chosen.path_to_interpreter
+    return "python_version"
 
 
 def _what(call: Call, inputs: packing.PackedInputs | None) -> dict[str, Any]:
