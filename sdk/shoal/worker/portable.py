@@ -15,6 +15,8 @@ from typing import Any
 
 import cloudpickle
 
+#: Where Python 3.13, and no other, says that the classes of pathlib are.
+_PATHS = "pathlib._local"
 _REMEDY = "define it in a module that can be imported there"
 
 
@@ -28,14 +30,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 f"{value.co_name} travels with its code, which another version of Python can't "
                 f"read: {_REMEDY}"
             )
-        if isinstance(value, type) and value.__module__ == "pathlib._local":  # in 3.13 alone
+        if isinstance(value, type) and value.__module__ == _PATHS:
             return getattr, (pathlib, value.__name__)
         return super().reducer_override(value)
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        found = super().find_class(module, name)
+        found = super().find_class("pathlib" if module == _PATHS else module, name)
         return _without_code(found) if name == "_builtin_type" else found
 
 

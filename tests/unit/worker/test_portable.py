@@ -49,6 +49,8 @@ def test_paths_of_the_version_that_has_them_elsewhere_travel() -> None:
     """Python 3.13 alone says that they are in a module which no other version has."""
     theirs = type("PosixPath", (), {"__module__": "pathlib._local"})
     assert there_and_back(theirs) is pathlib.PosixPath
+    by_its_module = b"\x80\x05cpathlib._local\nPosixPath\n."
+    assert portable.loads(by_its_module) is pathlib.PosixPath
 
 
 def test_a_client_refuses_what_has_its_code_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
