@@ -10,6 +10,7 @@ import io
 import json
 import platform
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,14 +48,14 @@ class ImageConfig:
         }
 
 
-def write(target: Path, reference: str, layer: Path, config: ImageConfig) -> None:
-    """Write the image `reference` with the one uncompressed tar `layer` as its content."""
+def write(target: Path, names: Sequence[str], layer: Path, config: ImageConfig) -> None:
+    """Write the image of these `names` with the one uncompressed tar `layer` as its content."""
     with layer.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     document = json.dumps(config.document(digest)).encode()
     config_name = f"{hashlib.sha256(document).hexdigest()}.json"
     layer_name = f"{digest}/layer.tar"
-    manifest = [{"Config": config_name, "RepoTags": [reference], "Layers": [layer_name]}]
+    manifest = [{"Config": config_name, "RepoTags": list(names), "Layers": [layer_name]}]
     fresh = target.with_name(f".{target.name}.new")
     with tarfile.open(fresh, "w") as tar:
         _add(tar, config_name, document)

@@ -54,13 +54,19 @@ def build(folders: Folders, arguments: argparse.Namespace) -> Path:
 def content_digest(dockerfile: Path, context: Path, tag: str) -> str:
     """Of everything that the build can see: names, modes, bytes, and the base images."""
     digest = hashlib.sha256(tag.encode() + dockerfile.read_bytes())
-    for image in images.table():
+    for image in bases(dockerfile):
         digest.update(image.digest().encode())
     for path in context_files(context):
         mode = path.lstat().st_mode & 0o111
         digest.update(f"\0{path.relative_to(context)}\0{mode}\0".encode())
         digest.update(os.readlink(path).encode() if path.is_symlink() else path.read_bytes())
     return digest.hexdigest()
+
+
+def bases(dockerfile: Path) -> list[images.Image]:
+    """The cluster's own images that the Dockerfile names."""
+    words = dockerfile.read_text().split()
+    return [image for image in images.table() if image.reference in words]
 
 
 def context_files(context: Path) -> list[Path]:
@@ -82,7 +88,7 @@ def _with_buildah(
 ) -> None:
     """In a folder of its own, without an engine, on the images of the cluster's own table."""
     commands.require("buildah", "install Docker, or the Debian package buildah")
-    _offer_bases(folders)
+    _offer_bases(folders, dockerfile)
     see_authorities = f"{AUTHORITIES}:{AUTHORITIES}:ro"
     volumes = ["--volume", see_authorities] if AUTHORITIES.exists() else []
     local = ["--pull-never", "--layers=false", "--format", "docker"]
@@ -91,12 +97,10 @@ def _with_buildah(
     _buildah(folders, "rmi", tag)  # the archive is what is kept
 
 
-def _offer_bases(folders: Folders) -> None:
-    """Put the Python images where buildah finds them by name."""
-    for image in images.table():
+def _offer_bases(folders: Folders, dockerfile: Path) -> None:
+    """Put the images that the build stands on where buildah finds them by name."""
+    for image in bases(dockerfile):
         mark = folders.buildah / f"{image.name}.digest"
-        if not image.name.startswith("python-"):
-            continue
         if mark.is_file() and mark.read_text() == image.digest():
             continue
         if not image.is_built(folders):

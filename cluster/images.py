@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cluster import binaries, configuration, pinned, rootfs
 from cluster.archive import ImageConfig, Layer, write
+from cluster.errors import ClusterError
 from cluster.folders import Folders
 from cluster.steps import step
 
@@ -29,8 +30,8 @@ class Image:
     name: str
     reference: str
     config: ImageConfig
-    #: Writes the layer's tar; may build what it needs.
-    layer: Callable[[Folders, Path], None]
+    #: Writes the layer's tar, and may build what it needs; returns what else the image is called.
+    layer: Callable[[Folders, Path], list[str]]
     #: Changes when the content would.
     fingerprint: Callable[[], str]
 
@@ -54,21 +55,22 @@ class Image:
         """Make the archive."""
         with tempfile.TemporaryDirectory(dir=folders.images) as scratch:
             layer = Path(scratch) / "layer.tar"
-            self.layer(folders, layer)
-            write(self.archive(folders), self.reference, layer, self.config)
+            names = [self.reference, *self.layer(folders, layer)]
+            write(self.archive(folders), names, layer, self.config)
         self._mark(folders).write_text(self.digest())
 
     def _mark(self, folders: Folders) -> Path:
         return folders.images / f"{self.name}.built"
 
 
-def _pause_layer(folders: Folders, target: Path) -> None:
+def _pause_layer(folders: Folders, target: Path) -> list[str]:
     layer = Layer(target)
     layer.file("pause", folders.bin / "pause")
     layer.close()
+    return []
 
 
-def _minio_layer(folders: Folders, target: Path) -> None:
+def _minio_layer(folders: Folders, target: Path) -> list[str]:
     binaries.build(folders, [binaries.minio()])
     layer = Layer(target)
     for folder in ("etc", "usr", "usr/bin"):
@@ -79,6 +81,7 @@ def _minio_layer(folders: Folders, target: Path) -> None:
     layer.folder("data", owner=NOBODY)
     layer.file("usr/bin/minio", folders.bin / "minio")
     layer.close()
+    return []
 
 
 def pause() -> Image:
@@ -110,10 +113,19 @@ def minio() -> Image:
 
 
 def python(minor: str, suite: str) -> Image:
-    """Debian's own Python `minor` under the name of the image that others call slim."""
+    """Debian's own Python `minor` under the names of the images that others call slim."""
+
+    def layer(folders: Folders, target: Path) -> list[str]:
+        exact = rootfs.python_layer(folders, suite, target)
+        if not exact.startswith(f"{minor}."):
+            raise ClusterError(
+                f"versions.toml: Debian {suite} has Python {exact}, not {minor}: correct [python]"
+            )
+        return [_python_reference(exact)]
+
     return Image(
         name=f"python-{minor}-slim",
-        reference=f"docker.io/library/python:{minor}-slim",
+        reference=_python_reference(minor),
         config=ImageConfig(
             command=["python3"],
             environment={
@@ -121,9 +133,13 @@ def python(minor: str, suite: str) -> Image:
                 "LANG": "C.UTF-8",
             },
         ),
-        layer=lambda folders, target: rootfs.python_layer(folders, suite, target),
+        layer=layer,
         fingerprint=lambda: rootfs.fingerprint(suite),
     )
+
+
+def _python_reference(version: str) -> str:
+    return f"docker.io/library/python:{version}-slim"
 
 
 def table() -> list[Image]:

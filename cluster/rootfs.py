@@ -1,7 +1,7 @@
 """A small Debian system with its Python, as an image's layer.
 
-debootstrap fills a folder; what a container never reads (documentation, translations, package
-lists) is left out.
+debootstrap fills a folder with packages whose signatures it has checked; what a container never
+reads (documentation, translations, package lists) is left out.
 """
 
 from __future__ import annotations
@@ -40,21 +40,24 @@ def fingerprint(suite: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def python_layer(folders: Folders, suite: str, target: Path) -> None:
-    """Write the system of Debian's `suite` as a tar to `target`."""
+def python_layer(folders: Folders, suite: str, target: Path) -> str:
+    """Write the system of Debian's `suite` as a tar to `target`; return its Python's version."""
     with tempfile.TemporaryDirectory(dir=folders.images) as scratch:
         root = Path(scratch) / "root"
         include = f"--include={','.join(PACKAGES)}"
         source = mirror()
         commands.run(
             [
-                *("debootstrap", "--variant=minbase", include, suite, root),
+                *("debootstrap", "--variant=minbase", "--force-check-gpg", include, suite, root),
                 *([source] if source else []),
             ]
         )
+        tell = "import platform; print(platform.python_version())"
+        version = commands.output(["chroot", root, "python3", "-c", tell]).strip()
         trim(root)
         layer_options = ("--numeric-owner", "--sort=name", "--exclude=./dev/*")
         commands.run(["tar", "-C", root, *layer_options, "-cf", target, "."])
+    return version
 
 
 def mirror() -> str:

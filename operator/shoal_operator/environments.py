@@ -8,7 +8,6 @@ the Job does, and that is as long as a Deployment wants it.
 from __future__ import annotations
 
 import logging
-import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -87,7 +86,7 @@ def build_job(deployment: CustomResource, settings: Settings) -> dict[str, Any]:
         "spec": {
             "function": {
                 "name": BUILDER,
-                "args": [_with_settings(wanted, settings), platform.machine()],
+                "args": [_with_settings(wanted, settings), settings.machine],
             },
             "deployment": where,
             "resources": {"memory": settings.build_memory},

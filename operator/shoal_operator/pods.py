@@ -22,6 +22,8 @@ USER = 65534
 SCRATCH = "/shoal"
 TOKEN_FOLDER = "/var/run/secrets/shoal.dev"
 TOKEN_SECONDS = 3600
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+"""Kubernetes' names of architectures, where they are not those of `platform.machine`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,9 @@ def _pod(
         "containers": [container],
         "volumes": [{"name": "scratch", "emptyDir": {}}],
     }
+    if made.machine:
+        architecture = ARCHITECTURES.get(made.machine, made.machine)
+        spec["nodeSelector"] = {"kubernetes.io/arch": architecture}
     if made.service_account:
         spec["serviceAccountName"] = made.service_account
     if made.pull_secrets:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -48,13 +49,16 @@ class Template:
     """sha256, size, working directory and paths of the code zip, or empty."""
     environment: str = ""
     """Name of the Job that builds what the workers unpack and run under, or empty."""
+    machine: str = ""
+    """The architecture that its nodes must have, such as x86_64, or empty: any."""
     private_to: str = ""
     """The uid of the one job that may use it (isolation: job), or empty."""
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits; the value of the label shoal.dev/pool."""
-        return digest(asdict(self))
+        # what is empty does not count: a new field renames no pool that does not use it
+        return digest({name: value for name, value in asdict(self).items() if value})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,7 @@ def template(
     sized = {**(spec.get("resources") or {}), **(resources or {})}
     code = spec.get("code") or {}
     secrets = [s["name"] for s in spec.get("imagePullSecrets") or ()]
+    environment = build_name(spec, settings)
     return Template(
         image=base_image(spec, settings),
         interpreter=spec.get("interpreter") or "python",
@@ -141,7 +146,8 @@ def template(
         )
         if code
         else (),
-        environment=build_name(spec, settings),
+        environment=environment,
+        machine=settings.machine if environment else "",
         private_to=private_to,
     )
 
@@ -149,11 +155,12 @@ def template(
 def build_name(spec: Mapping[str, Any], settings: Settings) -> str:
     """The name of the Job that builds a Deployment's environment; empty where it wants none.
 
-    It is the hash of all that the builder's Pod is made of, so that equal names are equal builds.
+    It is the hash of all that the builder's Pod is made of, its node's architecture included, so
+    that equal names are equal builds.
     """
     if not spec.get("environment"):
         return ""
-    return f"environment-{digest([EDITION, of_build(spec, settings)])}"
+    return f"environment-{digest([EDITION, settings.machine, of_build(spec, settings)])}"
 
 
 def of_build(spec: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
@@ -171,7 +178,26 @@ def base_image(spec: Mapping[str, Any], settings: Settings) -> str:
 
 
 def image_for(python: str, settings: Settings) -> str:
-    """The image for a Python minor version."""
+    """The image for a version of Python, such as 3.12 or 3.12.4.
+
+    An exact version without an image of its own has the one of its minor version, whose tag then
+    names it.
+    """
     if not python:
         return settings.default_image
-    return settings.python_images.get(python) or f"python:{python}-slim"
+    if named := settings.python_images.get(python):
+        return named
+    minor = ".".join(python.split(".")[:2])
+    repository, _, tag = settings.python_images.get(minor, "").rpartition(":")
+    if re.match(rf"{re.escape(minor)}(-|$)", tag):
+        return f"{repository}:{python}{tag.removeprefix(minor)}"
+    return f"python:{python}-slim"
+
+
+def version_of(image: str, settings: Settings) -> str:
+    """The version of Python for which the operator chooses an image; empty if it does not."""
+    for version, named in settings.python_images.items():
+        if named == image:
+            return version
+    found = re.search(r":(3\.[0-9]+(\.[0-9]+)?)(-|$)", image)
+    return found[1] if found and image_for(found[1], settings) == image else ""

@@ -163,6 +163,8 @@ def resolve(
         deployment = find(name)
     if private:
         made = replace(made, private_to=job.uid)
+    if names.ENVIRONMENT in job.labels:
+        made = replace(made, machine=settings.machine)
     ready = not needs_build or (
         deployment is not None and (begun or is_built(deployment, made.environment))
     )

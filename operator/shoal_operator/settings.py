@@ -8,6 +8,7 @@ failure would be found too late.
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,6 +102,8 @@ class Settings:
     """Memory of a builder Pod."""
     build_seconds: float = 3600.0
     """How long an environment may take to be built."""
+    machine: str = field(default_factory=platform.machine)
+    """The operator's own architecture, such as x86_64: that of environments, which its uv makes."""
     operator_version: str = ""
     """Told in the ConfigMap `shoal`."""
     log_level: str = "INFO"

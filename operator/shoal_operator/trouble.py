@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from .observe import PodFact
+from .pools import version_of
 from .reasons import Reason
 from .settings import Settings
 
@@ -89,7 +90,8 @@ def pod_trouble(pod: PodFact, settings: Settings, *, image: str) -> Trouble | No
     if pod.waiting_reason in IMAGE_REASONS:
         return Trouble(
             Reason.IMAGE_PULL_FAILED,
-            f"image {image!r} can't be pulled: {pod.waiting_message or pod.waiting_reason}",
+            f"image {image!r} can't be pulled: {pod.waiting_message or pod.waiting_reason}"
+            f"{_remedy(image, settings)}",
             pod.created + settings.image_pull_seconds,
         )
     if pod.waiting_reason == "CreateContainerConfigError":
@@ -108,6 +110,17 @@ def pod_trouble(pod: PodFact, settings: Settings, *, image: str) -> Trouble | No
     if pod.unschedulable:
         return Trouble(Reason.UNSCHEDULABLE, pod.unschedulable)
     return None
+
+
+def _remedy(image: str, settings: Settings) -> str:
+    """What to do about an image that nobody named but the operator, or nothing."""
+    version = version_of(image, settings)
+    if not version:
+        return ""
+    return (
+        f" (the operator's image for Python {version}: ask for a version that there is, name an "
+        "image, or correct the chart's workers.pythonImages)"
+    )
 
 
 def no_contact(pod: PodFact, settings: Settings, now: float) -> Trouble:

@@ -102,7 +102,8 @@ class Local(Host):
     Attributes:
         folder: where inputs and results lie; None means a folder in the user's cache, by which
             `attach` finds runs of other processes.
-        python: the interpreter that the workers run; None means this one.
+        python: the interpreter that the workers run, unless a deployment names another one of this
+            machine; None means this one.
     """
 
     folder: str | os.PathLike[str] | None = None

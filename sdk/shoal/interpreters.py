@@ -134,6 +134,8 @@ class LocalCondaInterpreter(LocalInterpreter):
 class LocalPipInterpreter(LocalInterpreter):
     """What is installed beside an interpreter of this machine, at the versions that it has.
 
+    `Local` runs that very interpreter.
+
     Attributes:
         path_to_interpreter: the Python program, such as ".venv/bin/python".
         python_version: "3.11" or "3.11.4"; None means the interpreter's own minor version.
@@ -230,7 +232,7 @@ class ScriptRequirements(InterpreterSpecFile):
 class PreinstalledInterpreter:
     """A Python that is in the cluster's image already, such as "/opt/tools/bin/python".
 
-    With `SHOAL_INTERPRETER`, the one that runs the worker.
+    With `SHOAL_INTERPRETER`, the one that runs the worker. On `Local`, a Python of this machine.
     """
 
     path_to_interpreter: str

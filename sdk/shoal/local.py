@@ -13,8 +13,7 @@ import logging
 import os
 import secrets
 import shutil
-import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,12 @@ from shoal.errors import (
     ConfigurationError,
     JobDeleted,
     JobNotFound,
-    NotSupportedYet,
     ObjectNotFound,
     StorageError,
 )
-from shoal.interpreters import SHOAL_INTERPRETER, PreinstalledInterpreter
 from shoal.ledger import Terminal
 from shoal.ledger_reader import LedgerReader
+from shoal.local_interpreters import local_python
 from shoal.local_workers import MOST_WORKERS, LocalWorkers, engine
 from shoal.log_reader import LogReader
 from shoal.machinery import Accepted, Call, Ended, Event, Kind, Observed
@@ -69,42 +67,23 @@ class LocalRunner:
         """Start the call.
 
         Raises:
-            ConfigurationError: the deployment names a container image, a Secret or a ConfigMap; or
-                the name is taken.
+            ConfigurationError: the deployment names a container image, a Secret or a ConfigMap, or
+                a Python that is not on this machine; or the name is taken.
+            NotSupportedYet: packages would have to be installed, or a repository checked out.
             Unpicklable: the function or an item cannot be pickled.
         """
-        if call.deployment.git is not None:
-            raise NotSupportedYet(
-                f"Local() checks nothing out: {call.deployment.git.url} needs Kubernetes(); or "
-                "check it out yourself, and leave the deployment out"
-            )
-        if call.packages is not None:
-            raise NotSupportedYet(
-                "Local() installs no packages: leave the interpreter out to use this one, or use "
-                "Kubernetes()"
-            )
-        chosen = call.deployment.interpreter
-        wanted = chosen.path_to_interpreter if isinstance(chosen, PreinstalledInterpreter) else ""
-        if wanted not in ("", SHOAL_INTERPRETER, sys.executable):
-            raise ConfigurationError(
-                f"Local() runs {sys.executable}, not {wanted}: pass shoal.SHOAL_INTERPRETER, or "
-                "use Kubernetes()"
-            )
-        if call.deployment.image is not None:
-            raise ConfigurationError(
-                f"Local() runs no containers: {call.deployment.image.image_name} needs "
-                "Kubernetes(); leave the deployment out to use this interpreter"
-            )
-        variables = _variables(call.deployment)
-        packed = _pack(call)
-        workers = await asyncio.to_thread(engine, self._folder, self._python)
+        python = await asyncio.to_thread(local_python, call.deployment, self._python)
+        variables = python.variables(_variables(call.deployment))
+        packing.check_reader(call.function, python.minor, python.path)
+        packed = _pack(call, portable=python.minor != packing.python_version())
+        workers = await asyncio.to_thread(engine, self._folder, python.path)
         if workers.claim_sweep():
             await asyncio.to_thread(_expire, workers.storage)
         job = secrets.token_hex(12)
         name = call.name or f"run-{job[:8]}"
         prefix = f"{PREFIX}/jobs/{job}"
         run = LocalRun(workers.storage, name, call.kind, call.total, prefix, workers)
-        run.claim_name(job)
+        run.claim_name()
         try:
             code = await asyncio.to_thread(_store, workers.storage, prefix, packed, call)
             inputs = Inputs(key=f"{prefix}/inputs/job", sha256=packed.sha256, size=len(packed.job))
@@ -124,7 +103,7 @@ class LocalRunner:
                 inputs=inputs,
                 code=code,
             )
-            await workers.call(run.begin(spec, call, variables))
+            await workers.call(run.begin(spec, variables, own=call.own_workers))
         except BaseException:
             await run.delete()
             raise
@@ -133,7 +112,7 @@ class LocalRunner:
     async def attach(self, name: str) -> LocalRun:
         """Return a run by its name, of this process or another."""
         storage = FileStorage(self._folder, make=True)
-        return _found(storage, name, lambda: engine(self._folder, self._python))
+        return _found(storage, name)
 
     async def manifest(self, call: Call) -> Job | MapJob:
         """Return the resource that the same call would create on a cluster."""
@@ -167,23 +146,33 @@ class LocalRun:
         """Return the name for people."""
         return f"local/{self.name}"
 
-    def claim_name(self, job: str) -> None:
+    def claim_name(self) -> None:
         """Write the first status.
 
         Raises:
             ConfigurationError: another run has the name.
         """
-        about = {"id": job, "kind": self.kind, "pid": os.getpid()}
-        about["status"] = {"phase": "Pending", "total": self.total, "id": job}
+        about = self._about({"phase": "Pending", "total": self.total, "id": self._id})
         if not self._storage.create(f"runs/{self.name}.json", json.dumps(about).encode()):
             raise ConfigurationError(f"{self.full_name} exists already: choose another name")
 
-    async def begin(self, spec: JobSpec, call: Call, variables: Mapping[str, str]) -> None:
-        """Hand the job to the dispatcher (on its loop)."""
+    def _about(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the folder keeps of the run."""
+        assert self._workers is not None
+        return {
+            "id": self._id,
+            "kind": self.kind,
+            "pid": os.getpid(),
+            "python": self._workers.python,
+            "status": status,
+        }
+
+    async def begin(self, spec: JobSpec, variables: Mapping[str, str], *, own: bool) -> None:
+        """Hand the job to the dispatcher (on its loop); `own` has workers for it alone."""
         assert self._workers is not None
         workers = self._workers
         workers.watch(spec.id, self._on_change)
-        pool = workers.pool_for(variables, spec.id if call.own_workers else None)
+        pool = workers.pool_for(variables, spec.id if own else None)
         await workers.dispatcher.attach(spec, workers.store, pool, fresh=True)
 
     def _on_change(self) -> None:
@@ -192,12 +181,7 @@ class LocalRun:
         view = self._workers.dispatcher.job(self._id)
         if view is None:
             return
-        about = {
-            "id": self._id,
-            "kind": self.kind,
-            "pid": os.getpid(),
-            "status": self._status(view),
-        }
+        about = self._about(self._status(view))
         if self._storage.exists(f"runs/{self.name}.json"):
             self._storage.put(f"runs/{self.name}.json", json.dumps(about).encode())
         for event, loop in list(self._loops.items()):
@@ -228,7 +212,7 @@ class LocalRun:
 
     async def beside(self, name: str) -> LocalRun:
         """Return another run of the same folder."""
-        return _found(self._storage, name, lambda: self._workers)
+        return _found(self._storage, name)
 
     async def status(self) -> Mapping[str, Any]:
         """Return the status as it is now.
@@ -349,13 +333,13 @@ def _variables(deployment: Deployment) -> dict[str, str]:
     return values
 
 
-def _pack(call: Call) -> packing.PackedInputs:
+def _pack(call: Call, portable: bool) -> packing.PackedInputs:
     if call.kind == "command":
         return packing.pack_command(call.argv, call.context)
     assert call.function is not None
     if call.kind == "map":
-        return packing.pack_map(call.function, call.items)
-    return packing.pack_function(call.function, call.args, call.kwargs)
+        return packing.pack_map(call.function, call.items, portable=portable)
+    return packing.pack_function(call.function, call.args, call.kwargs, portable=portable)
 
 
 def _store(
@@ -381,8 +365,8 @@ def _store(
     )
 
 
-def _found(storage: FileStorage, name: str, workers: Callable[[], LocalWorkers | None]) -> LocalRun:
-    """Return a run of that folder; `workers` are those of this process."""
+def _found(storage: FileStorage, name: str) -> LocalRun:
+    """Return a run of that folder."""
     name = name.removeprefix("local/")
     try:
         about = _read_run(storage, name)
@@ -392,7 +376,7 @@ def _found(storage: FileStorage, name: str, workers: Callable[[], LocalWorkers |
             "shoal.Local was given when it was submitted?"
         ) from None
     prefix = f"{PREFIX}/jobs/{about['id']}"
-    own = workers() if about["pid"] == os.getpid() else None
+    own = engine(storage.root, about["python"]) if about["pid"] == os.getpid() else None
     return LocalRun(storage, name, about["kind"], about["status"]["total"], prefix, own)
 
 

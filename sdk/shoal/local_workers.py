@@ -14,7 +14,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -99,7 +98,7 @@ class LocalWorkers:
         """Start the thread; `python` is the interpreter that workers run."""
         self.storage = FileStorage(folder, make=True)
         self.store = FolderStore(self.storage)
-        self._python = python
+        self.python = python
         self._pools: dict[str, _Pool] = {}
         self._identities: dict[str, WorkerIdentity] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -270,7 +269,7 @@ class LocalWorkers:
         }
         try:
             process = await asyncio.create_subprocess_exec(
-                self._python,
+                self.python,
                 "-c",
                 _START,
                 self._archive,
@@ -303,9 +302,9 @@ _engines: dict[tuple[Path, str], LocalWorkers] = {}
 _lock = threading.Lock()
 
 
-def engine(folder: Path, python: str | None) -> LocalWorkers:
+def engine(folder: Path, python: str) -> LocalWorkers:
     """Return the workers of this folder and interpreter, starting them at the first call."""
-    key = (folder.absolute(), python or sys.executable)
+    key = (folder.absolute(), python)
     with _lock:
         if key not in _engines:
             _engines[key] = LocalWorkers(*key)

@@ -19,8 +19,9 @@ from typing import IO, Any
 
 import cloudpickle
 
-from shoal.errors import Unpicklable
+from shoal.errors import ConfigurationError, Unpicklable
 from shoal.worker import blocks, frames
+from shoal.worker.portable import Pickler as PortablePickler
 
 #: Pickles travel between Python versions that are equal in major and minor, 3.9 at the least.
 PROTOCOL = 5
@@ -58,15 +59,34 @@ def python_version() -> str:
     return ".".join(platform.python_version_tuple()[:2])
 
 
+def check_reader(function: object, theirs: str, whose: str) -> None:
+    """Refuse a callable for a Python that can't read this one's pickles.
+
+    `theirs` is that one's minor version, `whose` says where it stands.
+    """
+    ours = python_version()
+    if callable(function) and theirs != ours:
+        raise ConfigurationError(
+            f"{whose} is {theirs}, this is Python {ours}: a function that is handed over as an "
+            f"object can't be read there. Take {ours!r}, or name the function as 'module.function'"
+        )
+
+
 def pack_function(
-    function: Function, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    function: Function,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    portable: bool = False,
 ) -> PackedInputs:
     """Pack one call of `function(*args, **kwargs)`.
+
+    `portable` means that another version of Python reads the arguments.
 
     Raises:
         Unpicklable: the function or an argument cannot be pickled; the message says which.
     """
-    pickler = _Pickler()
+    pickler = _Pickler(portable=portable)
     try:
         call = pickler.dumps((tuple(args), dict(kwargs or {})))
     except Exception as error:
@@ -74,13 +94,15 @@ def pack_function(
     return _pack("function", function, iter([call]))
 
 
-def pack_map(function: Function, items: Iterable[Any]) -> PackedInputs:
+def pack_map(function: Function, items: Iterable[Any], *, portable: bool = False) -> PackedInputs:
     """Pack `function` and `items`, each of which becomes one task.
+
+    `portable` means that another version of Python reads the items.
 
     Raises:
         Unpicklable: the function or an item cannot be pickled; the message names the item.
     """
-    return _pack("map", function, _pickled(items))
+    return _pack("map", function, _pickled(items, portable))
 
 
 def pack_command(argv: Sequence[str], context: Mapping[str, Any] | None = None) -> PackedInputs:
@@ -156,9 +178,10 @@ def _seal(
 class _Pickler:
     """Pickles many objects one by one at little more than the C pickler's cost."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, portable: bool) -> None:
         self._buffer = io.BytesIO()
-        self._pickler = cloudpickle.Pickler(self._buffer, PROTOCOL)
+        kind = PortablePickler if portable else cloudpickle.Pickler
+        self._pickler = kind(self._buffer, PROTOCOL)
 
     def dumps(self, value: Any) -> bytes:
         self._buffer.seek(0)
@@ -168,8 +191,8 @@ class _Pickler:
         return self._buffer.getvalue()
 
 
-def _pickled(items: Iterable[Any]) -> Iterator[bytes]:
-    pickler = _Pickler()
+def _pickled(items: Iterable[Any], portable: bool) -> Iterator[bytes]:
+    pickler = _Pickler(portable=portable)
     for index, item in enumerate(items):
         try:
             yield pickler.dumps(item)

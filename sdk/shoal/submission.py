@@ -15,7 +15,12 @@ from shoal.deployment import Deployment, GitRepository
 from shoal.discovery import Place
 from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
 from shoal.following import LABEL, PROCESS
-from shoal.interpreters import InterpreterSpecFile, KubernetesSecret, PreinstalledInterpreter
+from shoal.interpreters import (
+    InterpreterSpecFile,
+    KubernetesSecret,
+    LocalPipInterpreter,
+    PreinstalledInterpreter,
+)
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
 from shoal.outages import insist
@@ -59,8 +64,9 @@ def manifest(call: Call, place: Place | None = None) -> Job | MapJob:
 
 def prepare(call: Call, place: Place | None) -> Prepared:
     """Pack the call and make its resource; raises Unpicklable, InvalidResource."""
-    _check_version(call)
-    inputs = _pack(call)
+    theirs = _minor_version(call)
+    packing.check_reader(call.function, theirs, _where_it_stands(call.deployment))
+    inputs = _pack(call, portable=theirs != packing.python_version())
     run_id = secrets.token_hex(16)
     spec: dict[str, Any] = {"id": run_id, **_what(call, inputs)}
     if where := _where(call.deployment, call.packages):
@@ -175,26 +181,29 @@ async def _clean(uploading: asyncio.Future[None], remove: Callable[[], None]) ->
         await asyncio.to_thread(remove)
 
 
-def _pack(call: Call) -> packing.PackedInputs | None:
+def _pack(call: Call, portable: bool) -> packing.PackedInputs | None:
     if call.kind == "command":
         return None if call.context is None else packing.pack_command(call.argv, call.context)
     if call.function is None:
         raise ConfigurationError("a call without a function")
     if call.kind == "map":
-        return packing.pack_map(call.function, call.items)
-    return packing.pack_function(call.function, call.args, call.kwargs)
+        return packing.pack_map(call.function, call.items, portable=portable)
+    return packing.pack_function(call.function, call.args, call.kwargs, portable=portable)
 
 
-def _check_version(call: Call) -> None:
-    """Refuse a callable for a Python that can't read this one's pickles."""
-    ours = packing.python_version()
-    theirs = ".".join(call.packages.python.split(".")[:2]) if call.packages else ours
-    if callable(call.function) and theirs != ours:
-        raise ConfigurationError(
-            f"python_version is {theirs}, this is Python {ours}: a function that is handed over as "
-            f"an object can't be read there. Say {ours!r}, or name the function as "
-            "'module.function'"
-        )
+def _minor_version(call: Call) -> str:
+    """Return the version of Python that reads the call, as far as the client knows it."""
+    if call.packages is None:
+        return packing.python_version()
+    return ".".join(call.packages.python.split(".")[:2])
+
+
+def _where_it_stands(deployment: Deployment) -> str:
+    """Return what has decided on the version of Python."""
+    chosen = deployment.interpreter
+    if isinstance(chosen, LocalPipInterpreter) and chosen.python_version is None:
+        return chosen.path_to_interpreter
+    return "python_version"
 
 
 def _what(call: Call, inputs: packing.PackedInputs | None) -> dict[str, Any]:

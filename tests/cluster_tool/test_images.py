@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
-from cluster import archive, binaries, environment, folders, imagebuild, images, pinned
+import pytest
+from cluster.errors import ClusterError
+
+from cluster import archive, binaries, environment, folders, imagebuild, images, pinned, rootfs
 
 
 def test_an_archive_names_its_image_and_its_layer(tmp_path: Path) -> None:
@@ -16,9 +20,9 @@ def test_an_archive_names_its_image_and_its_layer(tmp_path: Path) -> None:
     layer.close()
     target = tmp_path / "image.tar"
     config = archive.ImageConfig(entrypoint=["/bin/x"], user="65532:65532")
-    archive.write(target, "localhost/x:1", tmp_path / "layer.tar", config)
+    archive.write(target, ["localhost/x:1", "localhost/x:1.2"], tmp_path / "layer.tar", config)
 
-    assert archive.references(target) == ["localhost/x:1"]
+    assert archive.references(target) == ["localhost/x:1", "localhost/x:1.2"]
     with tarfile.open(target) as tar:
         manifest = json.loads(tar.extractfile("manifest.json").read())[0]  # type: ignore[union-attr]
         document = json.loads(tar.extractfile(manifest["Config"]).read())  # type: ignore[union-attr]
@@ -31,6 +35,38 @@ def test_the_table_has_each_name_once_and_no_tag_latest() -> None:
     assert len(set(references)) == len(references)
     assert not any(reference.endswith(":latest") for reference in references)
     assert "docker.io/library/python:3.11-slim" in references
+    assert "docker.io/library/python:3.13-slim" in references
+
+
+def test_a_python_is_called_by_its_exact_version_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = folders.from_environment({"SHOAL_CACHE": str(tmp_path)})
+    places.images.mkdir()
+
+    def layer_of(exact: str) -> Callable[[folders.Folders, str, Path], str]:
+        def layer(_places: folders.Folders, suite: str, target: Path) -> str:
+            archive.Layer(target).close()
+            return exact
+
+        return layer
+
+    image = images.python("3.13", "trixie")
+    monkeypatch.setattr(rootfs, "python_layer", layer_of("3.13.5"))
+    image.build(places)
+    assert archive.references(image.archive(places)) == [
+        "docker.io/library/python:3.13-slim",
+        "docker.io/library/python:3.13.5-slim",
+    ]
+    monkeypatch.setattr(rootfs, "python_layer", layer_of("3.14.1"))
+    with pytest.raises(ClusterError, match=r"trixie has Python 3\.14\.1, not 3\.13"):
+        image.build(places)
+
+
+def test_a_build_stands_on_the_images_that_its_dockerfile_names(tmp_path: Path) -> None:
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text("FROM docker.io/library/python:3.13-slim AS build\nRUN true\n")
+    assert [image.name for image in imagebuild.bases(dockerfile)] == ["python-3.13-slim"]
 
 
 def test_what_is_built_is_another_when_the_context_or_the_tag_changes(tmp_path: Path) -> None:

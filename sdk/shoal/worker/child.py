@@ -182,10 +182,7 @@ def _prepare(job: dict[str, Any], blobs: list[memoryview], pickler: Pickler, pea
         return lambda _item: _command(job, blobs)
     function = _load(job["function"], blobs)
     as_json = job["results"] == "json"
-    encode = pickler.json if as_json else pickler.pickled
-    decode: Callable[[Any], Any] = (
-        (lambda item: json.loads(bytes(item))) if as_json else pickle.loads
-    )
+    decode, encode = _forms(job, pickler)
     single = job["kind"] == "function"
 
     def run(item: memoryview) -> Outcome:
@@ -200,6 +197,20 @@ def _prepare(job: dict[str, Any], blobs: list[memoryview], pickler: Pickler, pea
             return failure(error)
 
     return run
+
+
+def _forms(
+    job: dict[str, Any], pickler: Pickler
+) -> tuple[Callable[[Any], Any], Callable[[Any], Outcome]]:
+    """Return what reads the job's items, and what writes its results."""
+    if job["results"] == "json":
+        return lambda item: json.loads(bytes(item)), pickler.json
+    if job["python"] == "{}.{}".format(*sys.version_info[:2]):
+        return pickle.loads, pickler.pickled
+    from . import portable
+
+    pickler.use(portable.Pickler)
+    return portable.loads, pickler.pickled
 
 
 def _load(about: dict[str, Any], blobs: list[memoryview]) -> Callable[..., Any]:

@@ -124,6 +124,7 @@ class JobInputs:
         job = {
             "id": self.id,
             "kind": self._header["kind"],
+            "python": self._header.get("python"),
             "function": self._header.get("function"),
             "argv": self._header.get("argv"),
             "context": self._header.get("context"),

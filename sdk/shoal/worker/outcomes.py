@@ -38,6 +38,10 @@ class Pickler:
         self._pickler = cloudpickle.Pickler(self._buffer, 5)
         self._files = 0
 
+    def use(self, pickler: type) -> None:
+        """Have another kind of pickler, which takes a file and a protocol."""
+        self._pickler = pickler(self._buffer, 5)
+
     def pickled(self, value: Any) -> Outcome:
         """Return the outcome of a task that returned `value`."""
         try:

@@ -119,6 +119,21 @@ async def test_a_job_waits_for_its_build_and_then_gets_workers(stage: Stage) -> 
     assert (told["phase"], told["sha256"], told["size"]) == ("Ready", "a" * 64, 7)
 
 
+async def test_builder_and_workers_run_on_nodes_of_the_operators_architecture(
+    settings: Settings,
+) -> None:
+    """Else a mixed cluster would build for the one and run on the other."""
+    async with Stage(replace(settings, machine="aarch64")) as stage:
+        stage.apply("Job", **CALL)
+        build = await build_of(stage)
+        stage.reconciler.resource_seen("Job", build, created=True)
+        await stage.until(lambda: stage.pods_of("Job"))
+        ends(stage, build, "Complete", result=archive_of(build))
+        await stage.until(lambda: stage.pods_of("Deployment"))
+        for pod in (*stage.pods_of("Job"), *stage.pods_of("Deployment")):
+            assert pod["spec"]["nodeSelector"] == {"kubernetes.io/arch": "arm64"}
+
+
 async def test_a_build_that_fails_fails_who_waits(stage: Stage) -> None:
     stage.apply("Job", **CALL)
     build = await build_of(stage)

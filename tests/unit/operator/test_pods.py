@@ -70,6 +70,19 @@ def test_requests_and_limits_are_the_same(pod: dict[str, Any]) -> None:
     assert resources["requests"] == resources["limits"] == {"cpu": "500m", "memory": "512Mi"}
 
 
+@pytest.mark.parametrize(("machine", "arch"), [("x86_64", "amd64"), ("aarch64", "arm64")])
+def test_it_runs_where_its_environment_was_made_for(
+    pool: Pool, settings: Settings, machine: str, arch: str
+) -> None:
+    bound = replace(pool, template=replace(pool.template, machine=machine), hash="")
+    pod = worker_pod(bound, "w-1", mac="mac", worker=WORKER, settings=settings)
+    assert pod["spec"]["nodeSelector"] == {"kubernetes.io/arch": arch}
+
+
+def test_without_an_environment_it_runs_on_any_node(pod: dict[str, Any]) -> None:
+    assert "nodeSelector" not in pod["spec"]
+
+
 def test_a_users_text_arrives_as_it_was_written(pod: dict[str, Any]) -> None:
     environment = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
     assert environment["A"] == "$$(B) $$$$"

@@ -32,6 +32,17 @@ def test_an_image_that_can_not_be_pulled_names_image_and_registry(
     assert trouble.fatal_at == stuck.created + settings.image_pull_seconds
 
 
+def test_an_image_that_the_operator_chose_names_the_version_and_a_remedy(
+    settings: Settings, pod: Make
+) -> None:
+    stuck = pod(waiting_reason="ErrImagePull", waiting_message="no such tag")
+    for image, version in (("mirror/python:3.12", "3.12"), ("python:3.10-slim", "3.10")):
+        trouble = pool_trouble([stuck], set(), History(), settings, image=image)
+        assert trouble is not None
+        assert f"the operator's image for Python {version}: " in trouble.message
+        assert "workers.pythonImages" in trouble.message
+
+
 def test_a_bad_image_name_is_fatal_at_once(settings: Settings, pod: Make) -> None:
     stuck = pod(waiting_reason="InvalidImageName")
     trouble = pool_trouble([stuck], set(), History(), settings, image="NOT AN IMAGE")

@@ -155,6 +155,29 @@ async def test_the_manifest_names_what_is_to_be_installed(tmp_path: Path) -> Non
     }
 
 
+async def test_an_interpreter_of_another_version_takes_functions_by_name(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    told = json.dumps({"python": "3.99", "found": [["tone", "1.0", {}]]})
+    python.write_text(f"#!/bin/sh\ncat >/dev/null\necho '{told}'\n")
+    python.chmod(0o755)
+    chosen = shoal.LocalPipInterpreter(str(python))
+    call = Call(
+        kind="function",
+        function="tone.say",
+        args=[1],
+        deployment=shoal.Deployment(chosen),
+        packages=packages_of(chosen),
+    )
+    assert manifest(call).to_dict()["spec"]["deployment"] == {
+        "python": "3.99",
+        "environment": {"requirements": ["tone==1.0"]},
+    }
+    with pytest.raises(ConfigurationError, match=rf"{python} is 3\.99, this is Python"):
+        manifest(dataclasses.replace(call, function=len))
+    with pytest.raises(shoal.errors.Unpicklable, match=r"args\[0\].*travels with its code"):
+        manifest(dataclasses.replace(call, args=[lambda: 1]))
+
+
 def test_what_is_installed_beside_an_interpreter(tmp_path: Path) -> None:
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
