@@ -27,6 +27,8 @@ def variables(
         "SHOAL_ENDPOINT_URL": endpoint,
         "SHOAL_ENDPOINT_URL_IN_CLUSTER": ENDPOINT_IN_CLUSTER,
         "SHOAL_BUCKET_SECRET": BUCKET_SECRET,
+        # its Pods reach no index of packages
+        "SHOAL_MIRROR_ENVIRONMENT": environ.get("SHOAL_MIRROR_ENVIRONMENT", "false"),
     }
 
 

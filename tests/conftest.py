@@ -13,6 +13,7 @@ ON_CLUSTER = ("tests/cluster", "tests/docs/", "tests/faults/test_on_")
 """What looks at the cluster, hurts it, or makes others: one after the other, in one process."""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+os.environ["SHOAL_MIRROR_ENVIRONMENT"] = "false"  # this one has what tests need, and not jobs
 os.environ.pop("PYTHONUNBUFFERED", None)  # tasks on this machine would print in more pieces
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from shoal.interpreters import (
         MEADOWRUN_INTERPRETER,
         SHOAL_INTERPRETER,
+        ActiveEnvironment,
         AwsSecret,
         AzureSecret,
         CondaEnvironmentFile,
@@ -82,7 +83,7 @@ _HOMES = {
     "handle": "JobHandle",
     "hosts": "Host Kubernetes Local",
     "interpreters": (
-        "AwsSecret AzureSecret CondaEnvironmentFile ContainerAtDigestInterpreter "
+        "ActiveEnvironment AwsSecret AzureSecret CondaEnvironmentFile ContainerAtDigestInterpreter "
         "ContainerInterpreter ContainerInterpreterBase InterpreterSpecFile KubernetesSecret "
         "LocalCondaInterpreter LocalInterpreter LocalPipInterpreter MEADOWRUN_INTERPRETER "
         "PipRequirementsFile PoetryProjectPath PreinstalledInterpreter SHOAL_INTERPRETER "
@@ -112,6 +113,7 @@ _home_of = {name: module for module, names in _HOMES.items() for name in names.s
 __all__ = [
     "MEADOWRUN_INTERPRETER",
     "SHOAL_INTERPRETER",
+    "ActiveEnvironment",
     "AwsSecret",
     "AzureSecret",
     "CommandFailedException",

@@ -12,18 +12,15 @@ import os
 import shlex
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shoal import callers
 from shoal.deployment import Deployment, MirrorRequest
 from shoal.errors import ConfigurationError, NotSupportedYet, SubmissionRefused
 from shoal.hosts import Host, Kubernetes
-from shoal.interpreters import ContainerInterpreterBase
+from shoal.interpreters import ActiveEnvironment, ContainerInterpreterBase
 from shoal.machinery import Call
 from shoal.sizing import Resources
-
-if TYPE_CHECKING:
-    from shoal.packages import Packages
 
 AnyDeployment = Deployment | Awaitable[Deployment] | None
 Containers = Iterable[ContainerInterpreterBase] | ContainerInterpreterBase | None
@@ -84,8 +81,7 @@ class Draft:
     async def call(self) -> Call:
         """Return the call, its deployment read from this machine where that is asked for."""
         deployment = await _resolved(self.deployment)
-        packages = await _packages(deployment)
-        return Call(**self.fields, deployment=deployment, packages=packages)
+        return Call(**self.fields, deployment=deployment)
 
 
 def function_call(
@@ -251,24 +247,13 @@ def _whole(name: str, value: object) -> int:
     return value
 
 
-async def _packages(deployment: Deployment) -> Packages | None:
-    """Read from this machine what an interpreter of it consists of."""
-    if deployment.interpreter is None or deployment.image is not None:
-        return None
-    from shoal.packages import packages_in_repository, packages_of
-
-    if deployment.git is not None:
-        return packages_in_repository(deployment.interpreter)
-    return await asyncio.to_thread(packages_of, deployment.interpreter)
-
-
 async def _resolved(deployment: AnyDeployment) -> Deployment:
     if deployment is None:
         from shoal import mirror
 
         request = MirrorRequest.now()
         code = mirror.kept(request) or await asyncio.to_thread(mirror.collect, request)
-        return Deployment(code=code)
+        return Deployment(ActiveEnvironment(), code)
     if isinstance(deployment, Deployment):
         return deployment
     found = await deployment

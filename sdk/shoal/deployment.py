@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.errors import ConfigurationError, NotSupportedYet
 from shoal.interpreters import (
+    ActiveEnvironment,
     CondaEnvironmentFile,
     ContainerAtDigestInterpreter,
     ContainerInterpreter,
@@ -232,8 +233,8 @@ class Deployment:
             additional_sys_paths: more folders, as if they were on sys.path.
             include_sys_path_contents: upload the .py and .so files of those folders; or a list of
                 extensions to upload instead; or False to upload only what `globs` says.
-            interpreter: a ContainerInterpreter or ContainerAtDigestInterpreter, or a
-                PipRequirementsFile or LocalPipInterpreter, whose packages are installed once.
+            interpreter: whose packages are installed once in the cluster; None means the
+                environment that is active here (`ActiveEnvironment`). Or a container image.
             globs: more files, by patterns relative to the current folder ("**" goes deep). Files
                 outside of the current folder's parent and of the folders above are a ValueError.
             environment_variables: set where the code runs.
@@ -253,7 +254,8 @@ class Deployment:
             from shoal import mirror
 
             code = await asyncio.to_thread(mirror.collect, request)
-            return cls(interpreter, code, environment_variables, env_from)
+            chosen = interpreter or ActiveEnvironment()
+            return cls(chosen, code, environment_variables, env_from)
 
         return PendingDeployment(collect)
 

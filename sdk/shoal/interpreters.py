@@ -147,6 +147,15 @@ class LocalPipInterpreter(LocalInterpreter):
     additional_software: Sequence[str] | str | None = None
 
 
+@dataclass(frozen=True)
+class ActiveEnvironment(LocalInterpreter):
+    """What is active where the job is submitted: the default of `Deployment.mirror_local`.
+
+    The lock of a Poetry or uv project, else what is installed beside this Python, without what only
+    Shoal needs. With SHOAL_MIRROR_ENVIRONMENT=false it is nothing.
+    """
+
+
 class InterpreterSpecFile(_Abstract):
     """A file that an environment can be built from."""
 

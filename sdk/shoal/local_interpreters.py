@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoal.errors import ConfigurationError, NotSupportedYet
-from shoal.interpreters import SHOAL_INTERPRETER, LocalPipInterpreter, PreinstalledInterpreter
+from shoal.interpreters import (
+    SHOAL_INTERPRETER,
+    ActiveEnvironment,
+    LocalPipInterpreter,
+    PreinstalledInterpreter,
+)
 
 if TYPE_CHECKING:
     from shoal.deployment import Deployment
@@ -73,6 +78,8 @@ def local_python(deployment: Deployment, usual: str | None) -> LocalPython:
             f"Local() runs no containers: {deployment.image.image_name} needs Kubernetes(); leave "
             "the deployment out to use this interpreter"
         )
+    if isinstance(chosen, ActiveEnvironment):
+        chosen = None
     if isinstance(chosen, LocalPipInterpreter):
         return _beside_packages(chosen)
     if isinstance(chosen, PreinstalledInterpreter):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from shoal.cursor import Cursor
     from shoal.deployment import Deployment
     from shoal.ledger import Entry
-    from shoal.packages import Packages
     from shoal.resources import Job, MapJob
     from shoal.sizing import Resources
 
@@ -44,7 +43,6 @@ class Call:
         context: of a command, the variables that it finds in its context file.
         resources: what one worker asks for.
         deployment: where the code runs; already awaited and never None.
-        packages: what has to be installed there, or None.
         parallelism: of a map, the workers at one time, at most the items.
         max_attempts: how often a task that fails is tried in all.
         more_memory: attempt n gets n times the memory.
@@ -63,7 +61,6 @@ class Call:
     context: Mapping[str, Any] | None = None
     resources: Resources | None = None
     deployment: Deployment
-    packages: Packages | None = None
     parallelism: int = 1
     max_attempts: int = 1
     more_memory: bool = False

@@ -12,6 +12,7 @@ import os
 import posixpath
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 from shoal import lock_files, requirement_lines
 from shoal.errors import ConfigurationError
 from shoal.interpreters import (
+    ActiveEnvironment,
     InterpreterSpecFile,
     LocalPipInterpreter,
     PipRequirementsFile,
@@ -30,6 +32,7 @@ from shoal.interpreters import (
 )
 
 if TYPE_CHECKING:
+    from shoal.deployment import Deployment
     from shoal.interpreters import AnyInterpreter
 
 INDEX_VARIABLE = "SHOAL_PACKAGE_INDEX"
@@ -89,12 +92,25 @@ def debian_sources() -> list[str]:
     return [line for line in lines if line]
 
 
+def packages_for(deployment: Deployment) -> Packages | None:
+    """Return what a builder has to install for a deployment; None where that is nothing.
+
+    Raises:
+        ConfigurationError: a file is missing, or something in it can't be had elsewhere.
+    """
+    if deployment.git is not None:
+        return packages_in_repository(deployment.interpreter)
+    return packages_of(deployment.interpreter)
+
+
 def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
     """Return what a builder has to install for the interpreter; None where that is nothing.
 
     Raises:
         ConfigurationError: a file is missing, or something in it can't be had elsewhere.
     """
+    if isinstance(interpreter, ActiveEnvironment):
+        return _active()
     if isinstance(interpreter, LocalPipInterpreter):
         path = os.path.abspath(os.path.expanduser(interpreter.path_to_interpreter))
         found = _frozen(path, _stamp(path))
@@ -116,6 +132,18 @@ def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
     elif not requirement_lines.names_index(lines):
         lines = [*_index(), *lines]
     return Packages(tuple(lines), python, software)
+
+
+def _active() -> Packages | None:
+    from shoal import active
+
+    if not active.is_wanted():
+        return None
+    project = active.project()
+    if project is not None:
+        return packages_of(project)
+    lines = active.requirements()
+    return Packages((*_index(), *lines), "{}.{}".format(*sys.version_info[:2])) if lines else None
 
 
 def packages_in_repository(interpreter: AnyInterpreter | None) -> Packages | None:
@@ -199,25 +227,9 @@ def _frozen(python: str, _stamped: tuple[object, ...]) -> Packages:
         ) from error
     lines: dict[str, str] = {}
     for name, version, direct in told["found"]:
-        line = _requirement(name, version, direct)
+        line = requirement_lines.of_installed(
+            name, version, direct, "LocalPipInterpreter", "leave it out"
+        )
         if line and name.lower() not in ("pip", "setuptools", "wheel", "distribute"):
             lines.setdefault(re.sub(r"[-_.]+", "-", name).lower(), line)
     return Packages(tuple(line for _, line in sorted(lines.items())), told["python"])
-
-
-def _requirement(name: str, version: str, direct: dict[str, object]) -> str:
-    """Return a line for an installed package; none for an editable one, which is code."""
-    if not direct:
-        return f"{name}=={version}"
-    folder, url = direct.get("dir_info"), str(direct.get("url") or "")
-    if isinstance(folder, dict) and folder.get("editable"):
-        return ""
-    vcs = direct.get("vcs_info")
-    if isinstance(vcs, dict):
-        return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
-    if url.startswith("file:"):
-        raise ConfigurationError(
-            f"LocalPipInterpreter: {name} {version} was installed from {url}, which is on this "
-            "machine only: install it from an index, or leave it out"
-        )
-    return f"{name} @ {url}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from shoal.errors import ConfigurationError, NotSupportedYet
@@ -48,6 +49,28 @@ def of_text(text: str, path: Path) -> list[str]:
         check(line, path)
         found.append(line)
     return found
+
+
+def of_installed(
+    name: str, version: str, origin: Mapping[str, object], who: str, otherwise: str
+) -> str:
+    """Return the line for an installed package; none for an editable one, which is code.
+
+    `origin` is its direct_url.json. Raises ConfigurationError, which begins with `who`, if it came
+    from this machine only; `otherwise` is what can be done then.
+    """
+    folder, url = origin.get("dir_info"), str(origin.get("url") or "")
+    if isinstance(folder, dict) and folder.get("editable"):
+        return ""
+    vcs = origin.get("vcs_info")
+    if isinstance(vcs, dict):
+        return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
+    if url.startswith("file:"):
+        raise ConfigurationError(
+            f"{who}: {name} {version} was installed from {url}, which is on this machine only: "
+            f"install it from an index, or {otherwise}"
+        )
+    return f"{name} @ {url}" if url else f"{name}=={version}"
 
 
 def check(line: str, path: Path) -> None:

@@ -24,13 +24,13 @@ from shoal.interpreters import (
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
 from shoal.outages import insist
+from shoal.packages import Packages, debian_sources, packages_for, place_in_repository
 from shoal.resources import Job, MapJob
 from shoal.storage import Storage
 from shoal.variables import source_field, variable_field
 
 if TYPE_CHECKING:
     from shoal.interpreters import AnyInterpreter
-    from shoal.packages import Packages
 
 KINDS: dict[str, Resource] = {"function": JOBS, "command": JOBS, "map": MAPJOBS}
 
@@ -64,12 +64,13 @@ def manifest(call: Call, place: Place | None = None) -> Job | MapJob:
 
 def prepare(call: Call, place: Place | None) -> Prepared:
     """Pack the call and make its resource; raises Unpicklable, InvalidResource."""
-    theirs = _minor_version(call)
+    packages = packages_for(call.deployment)
+    theirs = _minor_version(packages)
     packing.check_reader(call.function, theirs, _where_it_stands(call.deployment))
     inputs = _pack(call, portable=theirs != packing.python_version())
     run_id = secrets.token_hex(16)
     spec: dict[str, Any] = {"id": run_id, **_what(call, inputs)}
-    if where := _where(call.deployment, call.packages):
+    if where := _where(call.deployment, packages):
         spec["deployment"] = where
     if call.resources is not None:
         names = ("cpu", "memory", "ephemeralStorage")
@@ -191,11 +192,11 @@ def _pack(call: Call, portable: bool) -> packing.PackedInputs | None:
     return packing.pack_function(call.function, call.args, call.kwargs, portable=portable)
 
 
-def _minor_version(call: Call) -> str:
+def _minor_version(packages: Packages | None) -> str:
     """Return the version of Python that reads the call, as far as the client knows it."""
-    if call.packages is None:
+    if packages is None:
         return packing.python_version()
-    return ".".join(call.packages.python.split(".")[:2])
+    return ".".join(packages.python.split(".")[:2])
 
 
 def _where_it_stands(deployment: Deployment) -> str:
@@ -260,8 +261,6 @@ def _environment(deployment: Deployment, packages: Packages | None) -> dict[str,
     if deployment.git:
         found["git"] = _git(deployment.git, deployment.interpreter)
     if found.get("git") or found.get("software"):
-        from shoal.packages import debian_sources
-
         found["softwareSources"] = debian_sources()
     return {name: value for name, value in found.items() if value}
 
@@ -275,8 +274,6 @@ def _git(git: GitRepository, interpreter: AnyInterpreter | None) -> dict[str, An
         "path": git.path,
     }
     if isinstance(interpreter, InterpreterSpecFile):
-        from shoal.packages import place_in_repository
-
         fields["packages"] = place_in_repository(interpreter)
         fields["editable"] = git.editable
     if isinstance(git.secret, KubernetesSecret):

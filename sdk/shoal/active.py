@@ -1,0 +1,158 @@
+"""What the environment that is active here consists of, for a job that names no interpreter.
+
+A project of Poetry or uv says it in its lock. Otherwise it is what is installed beside this Python,
+at the versions that it has: without Shoal itself, and without what nothing but Shoal needs, so that
+a fresh `pip install shoal` brings nothing along. Requirements that hold on this platform only stay
+here; the builder finds those of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata as metadata
+import json
+import os
+import re
+import site
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from shoal.errors import ConfigurationError
+from shoal.interpreters import PoetryProjectPath, UvProjectPath
+from shoal.requirement_lines import of_installed
+
+SWITCH = "SHOAL_MIRROR_ENVIRONMENT"
+OURS = "shoal"
+TOOLS = frozenset({"pip", "setuptools", "wheel", "distribute", "uv"})
+"""Installers, which an environment has without being asked."""
+PLATFORM = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
+REMEDY = (
+    f"name the packages that the job needs (interpreter=shoal.PipRequirementsFile(...)), or set "
+    f"{SWITCH}=false to bring none"
+)
+
+
+def is_wanted() -> bool:
+    """Tell whether jobs that name no interpreter bring the active environment along."""
+    value = os.environ.get(SWITCH, "true").lower()
+    if value not in ("true", "false", "1", "0"):
+        raise ConfigurationError(f"{SWITCH} must be true or false; it is {value!r}")
+    return value in ("true", "1")
+
+
+def project() -> PoetryProjectPath | UvProjectPath | None:
+    """Return the project whose environment this is, if it has a lock that can be read."""
+    python = "{}.{}".format(*sys.version_info[:2])
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if not (folder / "pyproject.toml").is_file():
+            continue
+        if (folder / "uv.lock").is_file() and Path(sys.prefix) == folder / ".venv":
+            return UvProjectPath(str(folder), python)
+        if (folder / "poetry.lock").is_file() and sys.prefix != sys.base_prefix:
+            return PoetryProjectPath(str(folder), python)
+        return None
+    return None
+
+
+def requirements() -> tuple[str, ...]:
+    """Return a line for each package that the code here may need.
+
+    Raises:
+        ConfigurationError: one of them is on this machine only.
+    """
+    return _frozen(
+        tuple((name, os.stat(name).st_mtime_ns) for name in folders() if os.path.isdir(name))
+    )
+
+
+def folders() -> tuple[str, ...]:
+    """Return the folders that packages are installed in."""
+    return (*site.getsitepackages(), site.getusersitepackages())
+
+
+@dataclass(frozen=True)
+class _Package:
+    name: str
+    version: str
+    needs: frozenset[str]
+    requested: bool
+    origin: Mapping[str, object]
+
+
+@lru_cache(maxsize=4)
+def _frozen(stamps: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    """Read what is installed in folders; with the times at which something was, for the cache."""
+    found = {_key(one.name): one for one in _installed([name for name, _ in stamps])}
+    needed = {name for one in found.values() for name in one.needs}
+    roots = {
+        name
+        for name, one in found.items()
+        if name != OURS and name not in TOOLS and (one.requested or name not in needed)
+    }
+    lines = (_line(found[name]) for name in sorted(_closure(roots, found)))
+    return tuple(line for line in lines if line)
+
+
+def _installed(folders: list[str]) -> Iterator[_Package]:
+    for one in metadata.distributions(path=folders):
+        name = one.metadata["Name"]
+        if name:  # else what is left of something uninstalled
+            yield _Package(
+                name,
+                one.version,
+                frozenset(_needs(one.requires or ())),
+                one.read_text("REQUESTED") is not None,
+                json.loads(one.read_text("direct_url.json") or "{}"),
+            )
+
+
+def _needs(requirements: Iterable[str]) -> Iterator[str]:
+    """Yield what a package may need on the nodes' platform, with any of its extras."""
+    for text in requirements:
+        try:
+            one = Requirement(text)
+        except InvalidRequirement:
+            continue
+        extras = ["", *re.findall(r"""extra == ['"]([^'"]+)""", text)]
+        if one.marker is None or any(one.marker.evaluate({**PLATFORM, "extra": e}) for e in extras):
+            yield _key(one.name)
+
+
+def _closure(roots: set[str], found: Mapping[str, _Package]) -> set[str]:
+    reached, waiting = set[str](), list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name in found and name not in reached and name != OURS:
+            reached.add(name)
+            waiting += found[name].needs
+    return reached
+
+
+def _line(package: _Package) -> str:
+    """Return a line for an installed package; none for an editable one that is mirrored."""
+    folder, url = package.origin.get("dir_info"), str(package.origin.get("url") or "")
+    if not isinstance(folder, dict) or not folder.get("editable"):
+        what = "The active environment"
+        return of_installed(package.name, package.version, package.origin, what, REMEDY)
+    path = unquote(urlsplit(url).path)
+    if any(_overlap(path, os.path.abspath(entry)) for entry in sys.path):
+        return ""
+    raise ConfigurationError(
+        f"The active environment: {package.name} {package.version} is installed in place from "
+        f"{path}, which is not on sys.path: name it in "
+        f"Deployment.mirror_local(additional_sys_paths=...), or {REMEDY}"
+    )
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(other + os.sep) or other.startswith(one + os.sep)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
