@@ -144,7 +144,6 @@ async def test_the_manifest_names_what_is_to_be_installed(tmp_path: Path) -> Non
         function="builtins.len",
         args=[[]],
         deployment=shoal.Deployment(chosen),
-        packages=packages_of(chosen),
     )
     with pytest.raises(ConfigurationError, match=r"python_version is 3\.12, this is Python"):
         manifest(dataclasses.replace(call, function=len))
@@ -166,7 +165,6 @@ async def test_an_interpreter_of_another_version_takes_functions_by_name(tmp_pat
         function="tone.say",
         args=[1],
         deployment=shoal.Deployment(chosen),
-        packages=packages_of(chosen),
     )
     assert manifest(call).to_dict()["spec"]["deployment"] == {
         "python": "3.99",
