@@ -48,7 +48,7 @@ class Template:
     ephemeral_storage: str = ""
     variables: tuple[tuple[str, str], ...] = ()
     code: tuple[str, ...] = ()
-    """sha256, size, working directory and paths of the code zip, or empty."""
+    """Working directory, paths and, behind an empty text, the parts' sha256; or empty."""
     environment: str = ""
     """Name of the Job that builds what the workers unpack and run under, or empty."""
     private_to: str = ""
@@ -138,10 +138,10 @@ def template(
             (v["name"], v.get("value") or "") for v in spec.get("environmentVariables") or ()
         ),
         code=(
-            code["sha256"],
-            str(code.get("size") or 0),
             code.get("workingDirectory") or ".",
             *(code.get("sysPaths") or ["."]),
+            "",
+            *(part["sha256"] for part in code["parts"]),
         )
         if code
         else (),

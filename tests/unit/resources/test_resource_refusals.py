@@ -24,7 +24,7 @@ ID = "k3x9" * 6
 NAMED = {"name": "math.gcd"}
 PICKLED = {"payload": {"sha256": SHA, "size": 1, "python": "3.12"}}
 INLINE = {"inline": [1, 2]}
-CODE = {"sha256": SHA, "size": 1}
+CODE = {"parts": [{"sha256": SHA, "size": 1}]}
 PACKED = {"packed": {"count": 2}}
 
 
@@ -84,6 +84,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         job(function=NAMED, deployment={"code": CODE | {"sysPaths": ["../x"]}}),
         "spec.deployment.code.sysPaths[0]: must be a path relative to the code's root, without .. "
         "(it is '../x')",
+    ),
+    (
+        job(function=NAMED, deployment={"code": {"sha256": SHA, "size": 1}}),
+        "spec.deployment.code.parts: is required",
     ),
     (job(function=NAMED, isolation="vm"), "spec.isolation: must be one of 'shared' or 'job'"),
     (
