@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from shoal.deployment import CodePart, MirroredCode
-from shoal.errors import ObjectNotFound
+from shoal.errors import StorageError, StorageUnavailable
 from shoal.storage.base import Storage
 
 GRACE_SECONDS = 86400.0
@@ -70,7 +70,9 @@ def _upload(part: CodePart, storage: Storage, prefix: str) -> int:
     elif found.age_seconds > GRACE_SECONDS / 4:
         try:
             storage.renew(key)
-        except ObjectNotFound:  # the sweep was faster
+        except StorageUnavailable:
+            raise
+        except StorageError:  # the sweep was faster, or the bucket does not copy
             storage.put(key, part.archive)
             sent = part.size
     _uploaded[storage.where, key] = time.monotonic()

@@ -15,7 +15,7 @@ from conftest import Minio
 from shoal import code_upload
 from shoal.code_upload import GRACE_SECONDS, code_key, is_known, upload
 from shoal.deployment import CodePart, MirroredCode
-from shoal.errors import ObjectNotFound, StorageUnavailable
+from shoal.errors import AccessDenied, ObjectNotFound, StorageError, StorageUnavailable
 from shoal.storage import FileStorage
 
 
@@ -119,8 +119,9 @@ def test_what_is_old_is_renewed_before_a_sweep_takes_it_and_not_sent(
     assert storage.sent() == []
 
 
-def test_what_the_sweep_takes_at_that_moment_is_sent(
-    storage: Counting, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [ObjectNotFound, AccessDenied])
+def test_what_the_sweep_takes_at_that_moment_or_cannot_be_copied_is_sent(
+    storage: Counting, monkeypatch: pytest.MonkeyPatch, error: type[StorageError]
 ) -> None:
     upload(CODE, storage, "p")
     key = code_key("p", CODE.parts[0].sha256)
@@ -128,14 +129,13 @@ def test_what_the_sweep_takes_at_that_moment_is_sent(
     code_upload.forget_uploads()
     storage.sent()
 
-    def swept(key: str) -> None:
-        storage.delete(key)
-        raise ObjectNotFound(key)
+    def refused(key: str) -> None:
+        raise error(key)
 
-    monkeypatch.setattr(storage, "renew", swept)
+    monkeypatch.setattr(storage, "renew", refused)
     upload(CODE, storage, "p")
     assert storage.sent() == [CODE.parts[0].sha256]
-    assert storage.exists(key)
+    assert (storage.root / key).stat().st_mtime > 0
 
 
 def test_parts_go_up_at_the_same_time(storage: Counting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import site
 import sys
 import zipfile
 from collections.abc import Callable
@@ -212,3 +213,25 @@ def test_an_empty_entry_of_sys_path_is_the_current_folder(
     monkeypatch.setattr(sys, "path", ["", "/nowhere"])
     code = mirror.collect(MirrorRequest.now())
     assert (names(code), code.sys_paths) == (["0/here/a.py"], ("0/here",))
+
+
+def test_packages_of_the_user_and_of_other_environments_stay_here(
+    write: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = tmp_path / "home" / "lib" / "packages"
+    write("here/a.py", "home/lib/packages/b.py", "home/lib/packages/inner/c.py")
+    monkeypatch.setattr(site, "getusersitepackages", lambda: str(user))
+    mirror.interpreter_folders.cache_clear()
+    try:
+        assert names(collect(".", user, user / "inner")) == ["0/here/a.py"]
+        assert names(collect("..")) == ["0/here/a.py"]
+    finally:
+        mirror.interpreter_folders.cache_clear()
+
+
+def test_a_link_to_a_folder_is_not_followed(write: Callable[..., None], tmp_path: Path) -> None:
+    write("here/a.py", "elsewhere/b.py")
+    os.symlink(tmp_path, "loop")
+    os.symlink(tmp_path / "elsewhere", "linked")
+    assert names(collect(".")) == ["0/here/a.py"]
+    assert names(collect(".", "linked")) == ["0/elsewhere/b.py", "0/here/a.py"]
