@@ -13,6 +13,7 @@ from pathlib import Path
 import calls
 import environments
 import floors
+import mirrored
 import yaml
 
 import shoal
@@ -50,6 +51,9 @@ async def measure(scale: int, million: bool) -> list[tuple[str, str, str, str]]:
     say("environment")
     async with await kube.connect() as api:
         made = await environments.measure(api, scale)
+    say("code")
+    async with await kube.connect() as api:
+        sent = await mirrored.measure(api, scale)
     say("import")
     imported = calls.import_time(3 * scale)
     rows = [
@@ -87,6 +91,7 @@ async def measure(scale: int, million: bool) -> list[tuple[str, str, str, str]]:
             goals["environment_warm"],
             "x one without",
         ),
+        *code_rows(sent, goals),
         row("import shoal", imported, imported, goals["import_seconds"], "s"),
     ]
     if million:
@@ -94,6 +99,27 @@ async def measure(scale: int, million: bool) -> list[tuple[str, str, str, str]]:
         most = await calls.no_ops(host, 1_000_000, 1)
         rows.append(row("1,000,000 no-ops", most, most, goals["map_1m_seconds"], "s"))
     return rows
+
+
+def code_rows(sent: mirrored.Figures, goals: dict[str, float]) -> list[tuple[str, str, str, str]]:
+    """Return the rows of an upload of code, and of one after a change."""
+    seconds, size = goals["code_again_seconds"], goals["code_again_bytes"]
+    return [
+        (
+            f"{mirrored.FILES} files of code, {sent.size / 1e6:.1f} MB packed: uploaded",
+            ms(sent.seconds),
+            "",
+            "",
+        ),
+        row(
+            f"again after a change: {sent.size_again / 1e6:.2f} MB",
+            sent.seconds_again,
+            sent.seconds_to_first,
+            seconds,
+            "x the time",
+        ),
+        row("", sent.seconds_again, sent.size_to_first, size, "x the bytes"),
+    ]
 
 
 def row(

@@ -26,7 +26,8 @@ class JobBucket:
         self._buckets = buckets
         self._storage = storage
         self._last = bucket
-        self._prefixes = prefixes
+        self._folders = tuple(prefix for prefix in prefixes if prefix.endswith("/"))
+        self._keys = frozenset(prefixes) - frozenset(self._folders)
 
     async def create(self, key: str, data: bytes) -> bool:
         """Write the object unless the key exists."""
@@ -77,10 +78,6 @@ class JobBucket:
         return self._last
 
     def _own(self, key: str) -> str:
-        inside = any(
-            key.startswith(prefix) if prefix.endswith("/") else key == prefix
-            for prefix in self._prefixes
-        )
-        if not inside or ".." in key.split("/"):
+        if not (key in self._keys or key.startswith(self._folders)) or ".." in key.split("/"):
             raise AccessDenied(f"{key} is not this job's: nothing is signed for it")
         return key

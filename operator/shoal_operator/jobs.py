@@ -193,7 +193,7 @@ class JobKeeper:
             place = JobPlace.of(storage, cluster, job.namespace, resolution.job_id)
             allowed = [f"{place.job}/"]
             if resolution.code:
-                allowed.append(place.code(resolution.code["sha256"]))
+                allowed += [place.code(part["sha256"]) for part in resolution.code["parts"]]
             await self._context.dispatcher.attach(
                 dispatch_spec(job, resolution, cluster),
                 JobBucket(self._context.buckets, storage, bucket, *allowed),

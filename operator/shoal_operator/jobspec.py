@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.dispatch import CodeRef, Inputs, JobSpec
+from shoal.dispatch import CodePartRef, CodeRef, Inputs, JobSpec
 
 from . import names
 from .cache import CustomResource
@@ -88,9 +88,12 @@ def _code(resolution: Resolution, place: JobPlace) -> CodeRef | None:
     if not code:
         return None
     return CodeRef(
-        key=place.code(code["sha256"]),
-        sha256=code["sha256"],
-        size=int(code.get("size") or 0),
+        parts=tuple(
+            CodePartRef(
+                key=place.code(part["sha256"]), sha256=part["sha256"], size=int(part["size"])
+            )
+            for part in code["parts"]
+        ),
         sys_paths=tuple(code.get("sysPaths") or ["."]),
         working_directory=code.get("workingDirectory") or ".",
     )

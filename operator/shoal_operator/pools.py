@@ -46,7 +46,7 @@ class Template:
     variables: tuple[Variable, ...] = ()
     variable_sources: tuple[WholeRef, ...] = ()
     code: tuple[str, ...] = ()
-    """sha256, size, working directory and paths of the code zip, or empty."""
+    """Working directory, paths and, behind an empty text, the parts' sha256; or empty."""
     environment: str = ""
     """Name of the Job that builds what the workers unpack and run under, or empty."""
     machine: str = ""
@@ -139,10 +139,10 @@ def template(
         variables=variables_of(spec),
         variable_sources=sources_of(spec),
         code=(
-            code["sha256"],
-            str(code.get("size") or 0),
             code.get("workingDirectory") or ".",
             *(code.get("sysPaths") or ["."]),
+            "",
+            *(part["sha256"] for part in code["parts"]),
         )
         if code
         else (),

@@ -75,7 +75,7 @@ class JobPlace:
         return cls(folder, f"{folder}jobs/{job_id}")
 
     def code(self, sha256: str) -> str:
-        """Key of a code zip, shared inside the namespace."""
+        """Key of a part of code, shared inside the namespace."""
         return f"{self.folder}code/{sha256}"
 
 

@@ -317,6 +317,7 @@ def deployment_status(
     now: float,
 ) -> dict[str, Any]:
     """The status of a Deployment."""
+    code = deployment.spec.get("code")
     bad = trouble is not None and not ready
     built = _environment_sign(environment) if environment is not None else None
     if built is not None and not built[1]:
@@ -349,6 +350,7 @@ def deployment_status(
         "selector": f"{names.POOL}={pool_hash},{names.INSTANCE}={instance}",
         "hash": pool_hash,
         "conditions": conditions,
+        **({"codeSize": sum(part["size"] for part in code["parts"])} if code else {}),
         **({"environment": dict(environment)} if environment is not None else {}),
     }
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 from shoal.errors import ApiError, StorageError
 from shoal.kube import JOBS, MAPJOBS, PODS
@@ -201,15 +202,22 @@ class Sweeper:
 
     async def _clear_code(self, bucket: Bucket, folder: str, namespace: str) -> None:
         used = {
-            ((resource.spec.get("deployment") or resource.spec).get("code") or {}).get("sha256")
+            part["sha256"]
             for resource in self._context.cache.resources(*KINDS)
             if resource.namespace == namespace
+            for part in (_where(resource).get("code") or {}).get("parts") or ()
         }
         grace = self._context.settings.grace_seconds
         infos = await asyncio.to_thread(lambda: list(bucket.storage.list(folder)))
         old = [i.key for i in infos if i.age_seconds > grace and i.key[len(folder) :] not in used]
         for start in range(0, len(old), BATCH):
             await asyncio.to_thread(bucket.storage.delete, *old[start : start + BATCH])
+
+
+def _where(resource: CustomResource) -> Mapping[str, Any]:
+    """The fields of a Deployment, or of the one inside a job."""
+    where: Mapping[str, Any] = resource.spec.get("deployment") or resource.spec
+    return where
 
 
 def _newest(storage: S3Storage, folder: str) -> Iterable[tuple[str, tuple[float, bool]]]:

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
-from shoal import discovery, mirror, submission
+from shoal import code_upload, discovery, submission
 from shoal.buckets import GenericStorageBucketSpec
 from shoal.cursor import Cursor
 from shoal.discovery import Place
@@ -323,7 +323,7 @@ class _Reading:
         if end := _end(status):
             self.ended = True
             if end.reason in ("InputsNotFound", "InputsCorrupt"):
-                mirror.forget_uploads()
+                code_upload.forget_uploads()
             yield end
 
     async def _accepted(self, status: Mapping[str, Any]) -> AsyncGenerator[Event, None]:

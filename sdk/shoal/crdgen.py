@@ -57,6 +57,7 @@ COLUMNS: dict[type[Resource], list[Schema]] = {
         _column("Idle", ".status.idle", "integer"),
         _AGE,
         _column("Image", ".spec.image", wide=True),
+        _column("Code", ".status.codeSize", "integer", wide=True),
         _column("Environment", ".status.environment.phase", wide=True),
         _column("Message", '.status.conditions[?(@.type=="Available")].message', wide=True),
     ],

@@ -38,25 +38,58 @@ LATER = "comes with a later version"
 
 
 @dataclass(frozen=True)
-class MirroredCode:
-    """Code of this machine, as a zip.
+class CodePart:
+    """Some files of this machine, as a zip.
 
     Attributes:
         archive: the zip.
         sha256: its digest in hexadecimal, and its name in the bucket.
-        sys_paths: folders of the zip that go on sys.path, in this order.
-        working_directory: the folder of the zip that stands for the current one.
     """
 
     archive: bytes = field(repr=False)
     sha256: str
-    sys_paths: tuple[str, ...]
-    working_directory: str
 
     @property
     def size(self) -> int:
         """Return the zip's size in bytes."""
         return len(self.archive)
+
+
+@dataclass(frozen=True, repr=False)
+class MirroredCode:
+    """Code of this machine, in parts that are unpacked into one folder.
+
+    Attributes:
+        parts: zips that have no file in common.
+        sys_paths: folders therein that go on sys.path, in this order.
+        working_directory: the folder therein that stands for the current one.
+        files: the number of files.
+        unpacked_size: the bytes of all files.
+    """
+
+    parts: tuple[CodePart, ...]
+    sys_paths: tuple[str, ...]
+    working_directory: str
+    files: int
+    unpacked_size: int
+
+    @property
+    def size(self) -> int:
+        """Return the size of all zips in bytes."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def summary(self) -> str:
+        """Return how much it is, for people."""
+        files = "1 file" if self.files == 1 else f"{self.files} files"
+        parts = "1 part" if len(self.parts) == 1 else f"{len(self.parts)} parts"
+        return (
+            f"code: {files} of {self.unpacked_size / 1e6:.1f} MB, "
+            f"packed {self.size / 1e6:.1f} MB in {parts}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.summary}; sys.path: {', '.join(self.sys_paths) or 'nothing'}>"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoal import packing
-from shoal.dispatch import CodeRef, Inputs, JobSpec, JobView
+from shoal import code_upload, packing
+from shoal.dispatch import CodePartRef, CodeRef, Inputs, JobSpec, JobView
 from shoal.errors import (
     ConfigurationError,
     JobDeleted,
@@ -252,7 +252,10 @@ class LocalRun:
                     async for entry in reader.read(ledger["length"], ledger["digest"]):
                         yield Accepted(entry)
                 if "end" in status:
-                    yield Ended(*status["end"][:3])
+                    end = Ended(*status["end"][:3])
+                    if end.reason in ("InputsNotFound", "InputsCorrupt"):
+                        code_upload.forget_uploads()
+                    yield end
                     return
                 try:
                     async with asyncio.timeout(LOOK_SECONDS):
@@ -346,8 +349,6 @@ def _store(
     storage: FileStorage, prefix: str, packed: packing.PackedInputs, call: Call
 ) -> CodeRef | None:
     """Write inputs and code into the folder."""
-    from shoal import mirror
-
     if packed.items is not None:
         with packed.items as items:
             storage.put_stream(f"{prefix}/inputs/items", items, packed.items_size)
@@ -355,11 +356,14 @@ def _store(
     code = call.deployment.code
     if code is None:
         return None
-    mirror.upload(code, storage, PREFIX)
+    code_upload.upload(code, storage, PREFIX)
     return CodeRef(
-        key=mirror.code_key(PREFIX, code.sha256),
-        sha256=code.sha256,
-        size=code.size,
+        parts=tuple(
+            CodePartRef(
+                key=code_upload.code_key(PREFIX, part.sha256), sha256=part.sha256, size=part.size
+            )
+            for part in code.parts
+        ),
         sys_paths=tuple(code.sys_paths),
         working_directory=code.working_directory,
     )

@@ -1,115 +1,93 @@
-"""Collects the code of this machine into a zip, for `Deployment.mirror_local`.
+"""Collects the code of this machine, for `Deployment.mirror_local`.
 
 What is taken: the .py and .so files in the folders on sys.path that are not the interpreter's, and
 what globs name. What is not: virtual environments, hidden folders, caches, installed packages, and
 what a .shoalignore says.
 
-Layout of the zip, so that relative paths work there as they do here: the current folder's parent is
-`0/`, so the current folder is `0/<name>`; each folder outside of it is `<n>/<name>`. The zip is the
-same for the same files (sorted, fixed dates), so its digest is its name in the bucket.
+Where a file stands in the code, so that relative paths work there as they do here: the current
+folder's parent (or the outermost folder around it that is on sys.path) is `0/`; each folder outside
+of it is `<n>/<name>`. `shoal.code_parts` packs the files.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import glob
-import hashlib
-import io
 import os
 import site
 import sys
 import sysconfig
 import threading
-import time
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
-from shoal.deployment import MirroredCode, MirrorRequest
+from shoal.code_parts import Entry, Group, cut, pack
+from shoal.deployment import CodePart, MirroredCode, MirrorRequest
 from shoal.errors import ConfigurationError
-from shoal.storage.base import Storage
 
 LARGE = 50 * 10**6
-"""Bytes of a zip from which on there is a warning."""
-
-GRACE_SECONDS = 86400.0
-"""How long the operator leaves code that no resource names; older than half of it goes up again."""
+"""Bytes of packed code from which on there is a warning."""
 
 KEPT = 4
-"""How many zips stay in memory, for the next call with the same arguments."""
+"""How many requests' code stays in memory, for the next call with the same arguments."""
 
 IGNORE_FILE = ".shoalignore"
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
-EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class _Collected:
+    """What became of a request: the files as they were, and the part that each group became."""
+
+    entries: Sequence[Entry]
+    parts: dict[Group, CodePart]
+    code: MirroredCode
+
 
 _lock = threading.Lock()
-_last: dict[MirrorRequest, tuple[tuple[object, ...], MirroredCode]] = {}
-_uploaded: dict[tuple[str, str], float] = {}
+_last: dict[MirrorRequest, _Collected] = {}
 
 
 def kept(request: MirrorRequest) -> MirroredCode | None:
-    """Return the last zip of this process for the same request, without looking at any file."""
+    """Return the last code of this process for the same request, without looking at any file."""
     with _lock:
         known = _last.get(request)
-    return known[1] if known else None
+    return known.code if known else None
 
 
 def collect(request: MirrorRequest) -> MirroredCode:
-    """Return the zip. Files that have not changed since the last time are not packed again.
+    """Return the code. Parts whose files have not changed since the last time are not read again.
 
     Raises ConfigurationError (a ValueError) for a glob that leads outside.
     """
     with _lock:
         known = _last.get(request)
         layout = Layout(request)
-        files = layout.files()
-        stats = [(name, path, os.stat(path)) for name, path in files]
-        signature = tuple((n, s.st_mtime_ns, s.st_size, s.st_mode & 0o111) for n, _, s in stats)
-        if known and known[0] == signature:
-            return known[1]
-        archive = _pack([(name, path) for name, path, _ in stats], layout.empty_folders())
-        if len(archive) > LARGE:
-            _warn_large(archive, [(path, stat.st_size) for _, path, stat in stats])
+        entries = layout.entries()
+        if known and known.entries == entries:
+            return known.code
+        packed = {group: part for each in _last.values() for group, part in each.parts.items()}
+        parts = pack(cut(entries), packed)
+        files = [entry for entry in entries if entry.path]
         code = MirroredCode(
-            archive, hashlib.sha256(archive).hexdigest(), layout.sys_paths, layout.working_directory
+            tuple(parts.values()),
+            layout.sys_paths,
+            layout.working_directory,
+            len(files),
+            sum(entry.size for entry in files),
         )
-        _last[request] = (signature, code)
+        if code.size > LARGE:
+            _warn_large(code, files)
+        _last[request] = _Collected(entries, parts, code)
         while len(_last) > KEPT:
             del _last[next(iter(_last))]
         return code
 
 
-def code_key(prefix: str, sha256: str) -> str:
-    """Return where in the bucket a zip is."""
-    return f"{prefix}/code/{sha256}"
-
-
-def upload(code: MirroredCode, storage: Storage, prefix: str) -> None:
-    """Put the zip at ``<prefix>/code/<sha256>``, unless it is there and young enough to stay."""
-    if is_known(code, storage, prefix):
-        return
-    key = code_key(prefix, code.sha256)
-    found = storage.info(key)
-    if found is None or found.size != code.size or found.age_seconds > GRACE_SECONDS / 4:
-        storage.put(key, code.archive)
-    _uploaded[storage.where, key] = time.monotonic()
-
-
-def is_known(code: MirroredCode, storage: Storage, prefix: str) -> bool:
-    """Tell whether this process has lately seen that the zip is there."""
-    seen = _uploaded.get((storage.where, code_key(prefix, code.sha256)), float("-inf"))
-    # what was a quarter old when we looked is at most half as old when we look again
-    return time.monotonic() - seen < GRACE_SECONDS / 4
-
-
-def forget_uploads() -> None:
-    """Look again next time what is in the bucket (after a job that did not find its code there)."""
-    _uploaded.clear()
-
-
 class Layout:
-    """Which file of this machine stands where in the zip."""
+    """Which file of this machine stands where in the code."""
 
     def __init__(self, request: MirrorRequest) -> None:
         self.here = os.path.realpath(request.working_directory)
@@ -121,6 +99,8 @@ class Layout:
             for folder in folders
             if os.path.isdir(folder) and folder != os.sep and not _is_in(folder, own)
         ]
+        around = [folder for folder in self.folders if _is_in(self.home, [folder])]
+        self.home = min([self.home, *around], key=len)
         self.extensions = request.extensions
         self.globs = request.globs
         outside = [folder for folder in self.folders if not _is_in(folder, [self.home])]
@@ -129,7 +109,7 @@ class Layout:
         self.sys_paths = tuple(self.name_of(folder) for folder in self.folders)
 
     def name_of(self, path: str) -> str:
-        """Return the name in the zip; ConfigurationError if there is no place for it."""
+        """Return the name in the code; ConfigurationError if there is no place for it."""
         if _is_in(path, [self.home]):
             return _join("0", os.path.relpath(path, self.home))
         for number, root in enumerate(self._roots, 1):
@@ -141,8 +121,13 @@ class Layout:
             "could not find it where it runs: move it, or name its folder in additional_sys_paths"
         )
 
-    def files(self) -> list[tuple[str, str]]:
-        """Return (name in the zip, path here) of every file, sorted."""
+    def entries(self) -> list[Entry]:
+        """Return every file, and the folders that must be there even without one, by name."""
+        folders = {f"{name}/" for name in (self.working_directory, *self.sys_paths)}
+        files = [_look_at(name, path) for name, path in self._files().items()]
+        return sorted([*(Entry(name, "") for name in folders), *files])
+
+    def _files(self) -> dict[str, str]:
         found = {}
         for folder in self.folders if self.extensions else ():
             for path in _walk(folder):
@@ -158,11 +143,7 @@ class Layout:
             for path in paths:
                 path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
                 found[self.name_of(path)] = path
-        return sorted(found.items())
-
-    def empty_folders(self) -> list[str]:
-        """Return the folders that must be there even if no file is in them."""
-        return sorted({self.working_directory, *self.sys_paths})
+        return found
 
 
 @lru_cache(maxsize=1)
@@ -240,28 +221,16 @@ def _walk(top: str) -> Iterator[str]:
                 yield path
 
 
-def _pack(files: Sequence[tuple[str, str]], folders: Sequence[str]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name in folders:
-            entry = zipfile.ZipInfo(f"{name}/", EPOCH)
-            entry.external_attr = 0o40755 << 16 | 0x10
-            archive.writestr(entry, b"")
-        for name, path in files:
-            entry = zipfile.ZipInfo(name, EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            mode = 0o755 if os.access(path, os.X_OK) else 0o644
-            entry.external_attr = (0o100000 | mode) << 16
-            with open(path, "rb") as file:
-                archive.writestr(entry, file.read())
-    return buffer.getvalue()
+def _look_at(name: str, path: str) -> Entry:
+    stat = os.stat(path)
+    return Entry(name, path, stat.st_mtime_ns, stat.st_size, bool(stat.st_mode & 0o111))
 
 
-def _warn_large(archive: bytes, files: Sequence[tuple[str, int]]) -> None:
-    largest = sorted(files, key=lambda file: -file[1])[:3]
-    names = ", ".join(f"{path} ({size / 1e6:.0f} MB)" for path, size in largest)
+def _warn_large(code: MirroredCode, files: Sequence[Entry]) -> None:
+    largest = sorted(files, key=lambda file: -file.size)[:3]
+    names = ", ".join(f"{file.path} ({file.size / 1e6:.0f} MB)" for file in largest)
     warnings.warn(
-        f"mirror_local: the code is {len(archive) / 1e6:.0f} MB; the largest files are {names}. "
+        f"mirror_local: the code is {code.size / 1e6:.0f} MB; the largest files are {names}. "
         f"Name what is not needed in a {IGNORE_FILE}",
         stacklevel=3,
     )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from shoal import discovery, mirror, packing
+from shoal import code_upload, discovery, packing
 from shoal.deployment import Deployment, GitRepository
 from shoal.discovery import Place
 from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
@@ -154,7 +154,7 @@ async def submit(
 def _is_small(prepared: Prepared, storage: Storage, shared: str) -> bool:
     """Tell whether the upload takes about as long as creating the resource."""
     code = prepared.deployment.code
-    if code is not None and not mirror.is_known(code, storage, shared):
+    if code is not None and not code_upload.is_known(code, storage, shared):
         return False
     inputs = prepared.inputs
     return inputs is None or (inputs.items is None and len(inputs.job) <= SMALL)
@@ -239,8 +239,7 @@ def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
         where["environment"] = environment
     if code := deployment.code:
         where["code"] = {
-            "sha256": code.sha256,
-            "size": code.size,
+            "parts": [{"sha256": part.sha256, "size": part.size} for part in code.parts],
             "sysPaths": list(code.sys_paths),
             "workingDirectory": code.working_directory,
         }
@@ -295,7 +294,7 @@ def _name(call: Call, run_id: str) -> str:
 
 def _upload(storage: Storage, shared: str, prefix: str, prepared: Prepared) -> None:
     if code := prepared.deployment.code:
-        insist(lambda: mirror.upload(code, storage, shared))
+        insist(lambda: code_upload.upload(code, storage, shared))
     if inputs := prepared.inputs:
         if inputs.items is not None:
             with inputs.items as items:

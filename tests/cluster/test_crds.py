@@ -17,6 +17,7 @@ from shoal import crdgen
 CRDS = Path(crdgen.__file__).parents[2] / "crds"
 DEFINITIONS = [f"crd/{plural}.shoal.dev" for plural in ("jobs", "mapjobs", "deployments")]
 SHA = "ab" * 32
+CODE: dict[str, Any] = {"parts": [{"sha256": SHA, "size": 1}]}
 ID = "k3x9" * 6
 NAMED = {"name": "math.gcd", "args": [12, 18]}
 PICKLED = {"payload": {"sha256": SHA, "size": 1, "python": "3.12"}}
@@ -177,16 +178,26 @@ REFUSED = [
     ("Job", {"command": ["ls"], "deployment": {"ref": "a", "image": "b"}}, "set either ref"),
     (
         "Job",
-        {"command": ["ls"], "deployment": {"code": {"sha256": SHA, "size": 1, "sysPaths": ["/a"]}}},
+        {"command": ["ls"], "deployment": {"code": CODE | {"sysPaths": ["/a"]}}},
         "must be a path relative to the code's root",
     ),
     (
         "Job",
         {
             "command": ["ls"],
-            "deployment": {"code": {"sha256": SHA, "size": 1, "workingDirectory": "a/../.."}},
+            "deployment": {"code": CODE | {"workingDirectory": "a/../.."}},
         },
         "must be a path relative to the code's root",
+    ),
+    (
+        "Job",
+        {"command": ["ls"], "deployment": {"code": {"parts": []}}},
+        "should have at least 1 items",
+    ),
+    (
+        "Job",
+        {"command": ["ls"], "deployment": {"code": {"parts": CODE["parts"] * 65}}},
+        "must have at most 64 items",
     ),
     ("Job", {"command": ["ls"], "id": "Short"}, "spec.id in body should match"),
     ("Job", {"function": {"name": "gcd"}}, "spec.function.name in body should match"),

@@ -9,6 +9,7 @@ The way of a task: `tasks` knows which are left, `dispatcher` claims them for a 
 
 from shoal.dispatch.dispatcher import Dispatcher
 from shoal.dispatch.model import (
+    CodePartRef,
     CodeRef,
     Inputs,
     JobSpec,
@@ -23,6 +24,7 @@ from shoal.dispatch.model import (
 from shoal.dispatch.routes import application
 
 __all__ = [
+    "CodePartRef",
     "CodeRef",
     "Dispatcher",
     "Inputs",

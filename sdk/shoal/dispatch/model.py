@@ -20,12 +20,19 @@ class Inputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeRef:
-    """A zip of user code in the bucket; paths are relative to where it is unpacked."""
+class CodePartRef:
+    """A zip of user code in the bucket; its size is in bytes."""
 
     key: str
     sha256: str
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeRef:
+    """User code in the bucket; paths are relative to where its parts are unpacked."""
+
+    parts: tuple[CodePartRef, ...]
     sys_paths: tuple[str, ...] = (".",)
     working_directory: str = "."
 

@@ -111,5 +111,5 @@ class Offers:
         answer: dict[str, Any] = {"claims": [claim.wire()]}
         if claim.job not in session.knows:
             session.knows.add(claim.job)
-            answer["jobs"] = {claim.job: describe(run.spec, run.store)}
+            answer["jobs"] = {claim.job: describe(run.spec, run.store, for_offer=True)}
         session.answer(answer)

@@ -135,6 +135,9 @@ class DeploymentStatus(StatusModel):
     hash: str | None = Field(
         default=None, description="Hash of the fields that make one worker as good as another."
     )
+    code_size: Size | None = Field(
+        default=None, description="Bytes of all parts of spec.code together."
+    )
     environment: EnvironmentStatus | None = Field(
         default=None, description="How the packages of spec.environment stand."
     )

@@ -54,18 +54,28 @@ class Resources(Model):
     )
 
 
-class Code(Model):
-    """The user's own modules and files: a zip in the bucket, which each worker unpacks."""
+class CodePart(Model):
+    """Some of the files, as a zip in the bucket."""
 
-    sha256: Sha256 = Field(description="SHA-256 of the zip, in hexadecimal; also its name.")
+    sha256: Sha256 = Field(
+        description="SHA-256 of the zip, in hexadecimal; also its name in the bucket's folder code."
+    )
     size: Size = Field(description="Size of the zip in bytes.")
+
+
+class Code(Model):
+    """The user's own modules and files, which each worker unpacks into one folder."""
+
+    parts: list[CodePart] = Field(
+        min_length=1, max_length=64, description="The zips, unpacked in this order."
+    )
     sys_paths: list[RelativePath] = Field(
         default=["."],
         max_length=200,
-        description="Folders of the zip that are put on sys.path, in this order.",
+        description="Folders of the code that are put on sys.path, in this order.",
     )
     working_directory: RelativePath = Field(
-        default=".", description="Folder of the zip in which the code runs."
+        default=".", description="Folder of the code in which it runs."
     )
 
 

@@ -69,6 +69,10 @@ class Storage(Protocol):
         """Return the object's size and age, None if there is none."""
         ...
 
+    def renew(self, key: str) -> None:
+        """Make the object as young as one that is written now, without sending it."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Tell whether there is such an object."""
         ...

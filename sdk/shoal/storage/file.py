@@ -96,6 +96,10 @@ class FileStorage:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def renew(self, key: str) -> None:
+        """Set the file's time to now."""
+        self._read(key, lambda file: os.utime(file.fileno()))
+
     def exists(self, key: str) -> bool:
         """Tell whether there is such an object."""
         return self._path(key).is_file()

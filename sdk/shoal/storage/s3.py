@@ -156,6 +156,16 @@ class S3Storage:
         now = parsedate_to_datetime(date) if date else datetime.now(UTC)
         return self._info(found, now)
 
+    def renew(self, key: str) -> None:
+        """Have the bucket copy the object onto itself."""
+        from minio.commonconfig import REPLACE, CopySource
+
+        source = CopySource(self.bucket, checked(key))
+        self._do(
+            key,
+            lambda: self._client.copy_object(self.bucket, key, source, metadata_directive=REPLACE),
+        )
+
     def exists(self, key: str) -> bool:
         """Tell whether there is such an object."""
         return self.info(key) is not None

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
-from . import blocks, frames, ranges
+from . import blocks, frames, ranges, usercode
 from .objects import Expired, NotThere, Objects
 
 #: How long inputs that are not there yet are waited for, in seconds: longer than a client tries to
@@ -167,19 +167,22 @@ class JobInputs:
             if self._inline is not None:
                 raw: Bytes = self._inline
             else:
-                raw = self._fetch("inputs", "items", (ref.offset, ref.offset + ref.length))
+                raw = self._fetch("inputs", "items", span=(ref.offset, ref.offset + ref.length))
             try:
                 self._block = ref, blocks.split(raw, ref)
             except blocks.BlockError as error:
                 raise Fatal("InputsCorrupt", f"{self.name}: {error}") from None
         return self._block[0].first, self._block[1]
 
-    def _fetch(self, part: str, which: str, span: tuple[int, int] | None = None) -> bytes:
-        """Return an object; small inputs may still be on their way from the client."""
+    def _fetch(self, *where: str | int, span: tuple[int, int] | None = None) -> bytes:
+        """Return the object whose URL is there; a small one may still be on its way."""
         wait, until = 0.002, time.monotonic() + ARRIVAL_SECONDS
         while True:
+            url: Any = self._about
+            for step in where:
+                url = url[step]
             try:
-                return self._objects.get(self._about[part][which], span)
+                return self._objects.get(url, span)
             except Expired:
                 self._about = self._describe(self.id)  # raises once the job is over
             except NotThere as error:
@@ -193,24 +196,25 @@ class JobInputs:
         code = self._about.get("code")
         if not code:
             return ""
-        folder = os.path.join(self._scratch, "code", code["sha256"])
-        if os.path.isdir(folder):
-            return folder
-        import io
-        import shutil
-        import zipfile
-
-        raw = self._fetch("code", "url")
-        digest = hashlib.sha256(raw).hexdigest()
-        if digest != code["sha256"]:
-            raise Fatal(
-                "InputsCorrupt", f"{self.name}: the code has sha256 {digest}, not {code['sha256']}"
-            )
-        shutil.rmtree(folder + ".part", ignore_errors=True)
-        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            archive.extractall(folder + ".part")
-        os.replace(folder + ".part", folder)
+        name = usercode.name_of([part["sha256"] for part in code["parts"]])
+        folder = os.path.join(self._scratch, "code", name)
+        if not os.path.isdir(folder):
+            if any("url" not in part for part in code["parts"]):
+                self._about = self._describe(self.id)
+            usercode.unpack(self._parts(), folder)
         return folder
+
+    def _parts(self) -> Iterator[bytes]:
+        """Yield the parts of the user's code, each with the digest that it must have."""
+        parts = self._about["code"]["parts"]
+        for number, early in enumerate(usercode.fetched([part["url"] for part in parts])):
+            raw = self._fetch("code", "parts", number, "url") if early is None else early
+            digest, expected = hashlib.sha256(raw).hexdigest(), parts[number]["sha256"]
+            if digest != expected:
+                raise Fatal(
+                    "InputsCorrupt", f"{self.name}: the code has sha256 {digest}, not {expected}"
+                )
+            yield raw
 
 
 def _check_python(name: str, theirs: str) -> None:

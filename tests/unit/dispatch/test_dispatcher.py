@@ -12,7 +12,7 @@ from memory_store import MemoryStore
 from playing import POOL, SECRET, Worker, make, results, right, spec
 
 from shoal import ledger
-from shoal.dispatch import Dispatcher, PoolSettings
+from shoal.dispatch import CodePartRef, CodeRef, Dispatcher, PoolSettings
 from shoal.dispatch.logbook import Output, open_chunk
 from shoal.dispatch.model import Fatal
 from shoal.dispatch.routes import _seconds
@@ -561,3 +561,26 @@ async def test_a_job_that_cannot_run_anywhere_ends_at_once_with_its_reason() -> 
     view = dispatcher.job(spec().id)
     assert view is not None
     assert view.terminal == Terminal("failed", "TaskFailed", "no numpy", error)
+
+
+async def test_an_offer_has_the_url_of_code_that_is_one_object() -> None:
+    assert await _offered_code("a") == [{"url": "memory://code/a", "sha256": "a", "size": 5}]
+
+
+async def test_the_urls_of_many_parts_are_signed_when_a_worker_asks() -> None:
+    assert await _offered_code("a", "b") == [{"sha256": "a", "size": 5}, {"sha256": "b", "size": 5}]
+
+
+async def _offered_code(*parts: str) -> Any:
+    dispatcher, store, _ = make()
+    refs = tuple(CodePartRef(key=f"code/{part}", sha256=part, size=5) for part in parts)
+    await dispatcher.attach(spec(1, code=CodeRef(parts=refs)), store, POOL, fresh=True)
+    worker = Worker(dispatcher, "a")
+    offered = (await worker.poll())["jobs"][spec().id]["code"]
+    described = dispatcher.describe(worker.identity, spec().id)
+    assert described is not None
+    assert [part["url"] for part in described["code"]["parts"]] == [
+        f"memory://code/{part}" for part in parts
+    ]
+    assert (offered["sysPaths"], offered["workingDirectory"]) == (["."], ".")
+    return offered["parts"]

@@ -24,7 +24,7 @@ ID = "k3x9" * 6
 NAMED = {"name": "math.gcd"}
 PICKLED = {"payload": {"sha256": SHA, "size": 1, "python": "3.12"}}
 INLINE = {"inline": [1, 2]}
-CODE = {"sha256": SHA, "size": 1}
+CODE = {"parts": [{"sha256": SHA, "size": 1}]}
 SECRET_KEY = {"secretKeyRef": {"name": "s", "key": "k"}}
 PACKED = {"packed": {"count": 2}}
 
@@ -112,6 +112,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         job(function=NAMED, deployment={"ref": "a", "envFrom": [{"secretRef": {"name": "s"}}]}),
         "spec.deployment: set either ref, which names a deployments.shoal.dev, or the fields of "
         "one",
+    ),
+    (
+        job(function=NAMED, deployment={"code": {"sha256": SHA, "size": 1}}),
+        "spec.deployment.code.parts: is required",
     ),
     (job(function=NAMED, isolation="vm"), "spec.isolation: must be one of 'shared' or 'job'"),
     (

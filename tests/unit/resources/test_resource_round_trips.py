@@ -79,7 +79,11 @@ DEPLOYMENT = {
     "metadata": {"name": "team-code"},
     "spec": {
         "python": "3.12",
-        "code": {"sha256": SHA, "size": 5, "sysPaths": [".", "lib"], "workingDirectory": "app"},
+        "code": {
+            "parts": [{"sha256": SHA, "size": 5}],
+            "sysPaths": [".", "lib"],
+            "workingDirectory": "app",
+        },
         "minWorkers": 1,
         "maxWorkers": 4,
     },

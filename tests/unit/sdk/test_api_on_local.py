@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 import shoal
-from shoal.errors import JobNotFound
+from shoal.errors import InputsNotFound, JobNotFound
 
 
 def module_level(x: int) -> tuple[int, str]:
@@ -79,6 +80,30 @@ async def test_a_mirrored_deployment_that_nobody_awaited(
     read = lambda: (open("data.txt").read(), os.environ["A"])  # noqa: E731, SIM115
     for _ in range(2):
         assert await shoal.run_function(read, local, deployment=pending) == ("42", "b")
+
+
+async def test_code_that_was_deleted_from_the_folder_goes_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "data.txt").write_text("42")
+    monkeypatch.chdir(tmp_path / "here")
+    host = shoal.Local(folder=tmp_path / "folder")
+    deployment = await shoal.Deployment.mirror_local(include_sys_path=False, globs="data.txt")
+    read = lambda: open("data.txt").read()  # noqa: E731, SIM115
+    handle = await shoal.submit_function(read, host, None, deployment)
+    (part,) = (tmp_path / "folder").rglob("code/" + deployment.code.parts[0].sha256)  # type: ignore[union-attr]
+    assert await handle.result() == "42"
+    part.unlink()
+    ended = tmp_path / "folder" / "runs" / f"{handle.name}.json"
+    about = json.loads(ended.read_text())
+    about["status"]["end"] = ["failed", "InputsNotFound", "the code is gone", None]
+    about["status"]["ledger"] = {"length": 0, "digest": ""}
+    ended.write_text(json.dumps(about))
+    with pytest.raises(InputsNotFound):
+        await (await shoal.attach(handle.name, host)).result()
+    assert await shoal.run_function(read, host, deployment=deployment) == "42"
+    assert part.exists()
 
 
 async def test_what_a_function_raises(local: shoal.Local, here: shoal.Deployment) -> None:

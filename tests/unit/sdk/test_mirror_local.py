@@ -1,9 +1,10 @@
-"""Which files `Deployment.mirror_local` takes, and where they stand in the zip."""
+"""Which files `Deployment.mirror_local` takes, and where they stand in the code."""
 
 from __future__ import annotations
 
 import io
 import os
+import site
 import sys
 import zipfile
 from collections.abc import Callable
@@ -11,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Minio
 from shoal import mirror
-from shoal.deployment import MirroredCode, MirrorRequest
-from shoal.storage import FileStorage
+from shoal.deployment import Deployment, MirroredCode, MirrorRequest
 
 
 @pytest.fixture
@@ -41,8 +40,8 @@ def collect(*folders: str | Path, **changes: object) -> MirroredCode:
 
 
 def names(code: MirroredCode) -> list[str]:
-    with zipfile.ZipFile(io.BytesIO(code.archive)) as archive:
-        return sorted(name for name in archive.namelist() if not name.endswith("/"))
+    zips = [zipfile.ZipFile(io.BytesIO(part.archive)) for part in code.parts]
+    return sorted(name for one in zips for name in one.namelist() if not name.endswith("/"))
 
 
 def test_takes_python_files_of_the_current_folder(write: Callable[..., None]) -> None:
@@ -153,9 +152,9 @@ def test_the_same_files_give_the_same_digest(write: Callable[..., None], tmp_pat
     first = collect(".")
     os.utime("a.py", (0, 0))
     again = collect(".")
-    assert (again.sha256, again.archive) == (first.sha256, first.archive)
+    assert again.parts == first.parts
     write("here/a.py", text="x = 2\n")
-    assert collect(".").sha256 != first.sha256
+    assert collect(".").parts[0].sha256 != first.parts[0].sha256
 
 
 def test_unchanged_files_are_not_packed_again(write: Callable[..., None]) -> None:
@@ -170,7 +169,7 @@ def test_unchanged_files_are_not_packed_again(write: Callable[..., None]) -> Non
 def test_scripts_stay_executable(write: Callable[..., None]) -> None:
     write("here/run.py")
     os.chmod("run.py", 0o700)
-    with zipfile.ZipFile(io.BytesIO(collect(".").archive)) as archive:
+    with zipfile.ZipFile(io.BytesIO(collect(".").parts[0].archive)) as archive:
         assert archive.getinfo("0/here/run.py").external_attr >> 16 & 0o777 == 0o755
 
 
@@ -183,38 +182,56 @@ def test_much_code_is_warned_about_with_the_largest_files(
         collect(".")
 
 
-def test_uploads_once(write: Callable[..., None], tmp_path: Path) -> None:
-    write("here/a.py")
-    code, storage = collect("."), FileStorage(tmp_path / "bucket", make=True)
-    key = mirror.code_key("cluster/namespace", code.sha256)
-    mirror.upload(code, storage, "cluster/namespace")
-    assert storage.get(key) == code.archive
-    storage.delete(key)
-    mirror.upload(code, storage, "cluster/namespace")
-    assert not storage.exists(key), "it was looked at again although it is known to be there"
-    mirror.forget_uploads()
-    mirror.upload(code, storage, "cluster/namespace")
-    assert storage.exists(key)
+def test_how_much_is_taken_is_told(write: Callable[..., None]) -> None:
+    write("here/a.py", "here/b.py", text="x" * 50_000)
+    code = collect(".")
+    assert (code.files, code.unpacked_size) == (2, 100_000)
+    assert "code: 2 files of 0.1 MB, packed 0.0 MB in 1 part; sys.path: 0/here" in repr(code)
+    assert code.summary in repr(Deployment(code=code))
 
 
-def test_what_is_old_is_uploaded_again_before_a_sweep_takes_it(
-    write: Callable[..., None], tmp_path: Path
+def test_a_folder_around_the_current_one_has_all_of_its_files(
+    write: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("here/scripts/deep/run.py", "here/package/a.py", "here/scripts/b.py")
+    monkeypatch.chdir(tmp_path / "here" / "scripts" / "deep")
+    code = collect(".", "../..")
+    assert names(code) == ["0/package/a.py", "0/scripts/b.py", "0/scripts/deep/run.py"]
+    assert (code.sys_paths, code.working_directory) == (("0/scripts/deep", "0"), "0/scripts/deep")
+
+
+def test_a_folder_beside_one_that_is_left_out_is_not_skipped(write: Callable[..., None]) -> None:
+    write("here/a_venv/pyvenv.cfg", "here/a_venv/x.py", "here/b/y.py", "here/c_venv/pyvenv.cfg")
+    write("here/d/z.py")
+    assert names(collect(".")) == ["0/here/b/y.py", "0/here/d/z.py"]
+
+
+def test_an_empty_entry_of_sys_path_is_the_current_folder(
+    write: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("here/a.py")
-    code, storage = collect("."), FileStorage(tmp_path / "bucket", make=True)
-    key = mirror.code_key("p", code.sha256)
-    mirror.upload(code, storage, "p")
-    for age, again in ((mirror.GRACE_SECONDS / 8, False), (mirror.GRACE_SECONDS / 2, True)):
-        path = tmp_path / "bucket" / key
-        then = path.stat().st_mtime - age
-        os.utime(path, (then, then))
-        mirror.forget_uploads()
-        mirror.upload(code, storage, "p")
-        assert (path.stat().st_mtime > then) is again
+    monkeypatch.setattr(sys, "path", ["", "/nowhere"])
+    code = mirror.collect(MirrorRequest.now())
+    assert (names(code), code.sys_paths) == (["0/here/a.py"], ("0/here",))
 
 
-def test_uploads_to_s3(write: Callable[..., None], minio: Minio) -> None:
-    write("here/a.py")
-    code, storage = collect("."), minio.bucket("mirror")
-    mirror.upload(code, storage, "p")
-    assert storage.get(mirror.code_key("p", code.sha256)) == code.archive
+def test_packages_of_the_user_and_of_other_environments_stay_here(
+    write: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = tmp_path / "home" / "lib" / "packages"
+    write("here/a.py", "home/lib/packages/b.py", "home/lib/packages/inner/c.py")
+    monkeypatch.setattr(site, "getusersitepackages", lambda: str(user))
+    mirror.interpreter_folders.cache_clear()
+    try:
+        assert names(collect(".", user, user / "inner")) == ["0/here/a.py"]
+        assert names(collect("..")) == ["0/here/a.py"]
+    finally:
+        mirror.interpreter_folders.cache_clear()
+
+
+def test_a_link_to_a_folder_is_not_followed(write: Callable[..., None], tmp_path: Path) -> None:
+    write("here/a.py", "elsewhere/b.py")
+    os.symlink(tmp_path, "loop")
+    os.symlink(tmp_path / "elsewhere", "linked")
+    assert names(collect(".")) == ["0/here/a.py"]
+    assert names(collect(".", "linked")) == ["0/elsewhere/b.py", "0/here/a.py"]

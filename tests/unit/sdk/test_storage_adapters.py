@@ -68,6 +68,20 @@ def test_a_missing_object_is_named(storage: Storage) -> None:
     assert storage.info("some/key") is None
 
 
+def test_a_renewed_object_is_young_and_the_same(storage: Storage) -> None:
+    storage.put("old", b"content")
+    before = storage.info("old")
+    assert before is not None
+    time.sleep(1.1)  # buckets tell times in seconds
+    storage.renew("old")
+    after = storage.info("old")
+    assert after is not None
+    assert after.modified > before.modified
+    assert storage.get("old") == b"content"
+    with pytest.raises(ObjectNotFound, match="some/key"):
+        storage.renew("some/key")
+
+
 def test_ranges(storage: Storage) -> None:
     storage.put("letters", b"abcdefghij")
     assert storage.get_range("letters", 0, 3) == b"abc"
