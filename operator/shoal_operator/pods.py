@@ -8,13 +8,14 @@ projected token with our own audience says to the dispatcher who the worker is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import names
 from .pools import Pool, Template
 from .settings import Settings
+from .variables import KeyRef, Variable
 
 USER = 65532
 SCRATCH = "/shoal"
@@ -113,6 +114,8 @@ def _pod(
         },
         "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}],
     }
+    if made.variable_sources:
+        container["envFrom"] = [source.rendered() for source in made.variable_sources]
     if made.pull_policy:
         container["imagePullPolicy"] = made.pull_policy
     spec: dict[str, Any] = {
@@ -183,12 +186,13 @@ def _resources(made: Template) -> dict[str, Any]:
     return {"requests": requests, "limits": limits}
 
 
-def _variables(variables: Sequence[tuple[str, str]] | Mapping[str, str]) -> list[dict[str, Any]]:
-    pairs = variables.items() if isinstance(variables, Mapping) else variables
-    return [_variable(name, value) for name, value in pairs]
+def _variables(variables: Sequence[Variable]) -> list[dict[str, Any]]:
+    return [_variable(name, value) for name, value in variables]
 
 
-def _variable(name: str, value: str) -> dict[str, Any]:
+def _variable(name: str, value: str | KeyRef) -> dict[str, Any]:
+    if isinstance(value, KeyRef):
+        return {"name": name, "valueFrom": value.rendered()}
     return {"name": name, "value": _literal(value)}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from .quantities import times
 from .settings import Settings
+from .variables import Variable, WholeRef, sources_of, variables_of
 
 EDITION = 1
 """Raised when the builder makes something else of the same environment."""
@@ -46,7 +47,8 @@ class Template:
     cpu_limit: str = ""
     memory: str = ""
     ephemeral_storage: str = ""
-    variables: tuple[tuple[str, str], ...] = ()
+    variables: tuple[Variable, ...] = ()
+    variable_sources: tuple[WholeRef, ...] = ()
     code: tuple[str, ...] = ()
     """sha256, size, working directory and paths of the code zip, or empty."""
     environment: str = ""
@@ -134,9 +136,8 @@ def template(
         cpu_limit=str(sized.get("cpu") or settings.worker_cpu_limit),
         memory=str(sized.get("memory") or settings.worker_memory),
         ephemeral_storage=str(sized.get("ephemeralStorage") or ""),
-        variables=tuple(
-            (v["name"], v.get("value") or "") for v in spec.get("environmentVariables") or ()
-        ),
+        variables=variables_of(spec),
+        variable_sources=sources_of(spec),
         code=(
             code["sha256"],
             str(code.get("size") or 0),

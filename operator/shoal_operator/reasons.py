@@ -31,6 +31,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     CANCELLED = "Cancelled"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    CREATE_CONTAINER_CONFIG_ERROR = "CreateContainerConfigError"
     WORKER_NO_CONTACT = "WorkerNoContact"
     STORAGE_UNAVAILABLE = "StorageUnavailable"
     BUCKET_NOT_FOUND = "BucketNotFound"

@@ -24,9 +24,7 @@ IMAGE_REASONS = frozenset(
         "SignatureValidationFailed",
     }
 )
-START_REASONS = frozenset(
-    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"}
-)
+START_REASONS = frozenset({"CreateContainerError", "RunContainerError", "StartError"})
 EARLY_ENDS = 3
 """So many Pods in a row that end without having reached the operator are no accident."""
 
@@ -93,6 +91,13 @@ def pod_trouble(pod: PodFact, settings: Settings, *, image: str) -> Trouble | No
             Reason.IMAGE_PULL_FAILED,
             f"image {image!r} can't be pulled: {pod.waiting_message or pod.waiting_reason}",
             pod.created + settings.image_pull_seconds,
+        )
+    if pod.waiting_reason == "CreateContainerConfigError":
+        return Trouble(
+            Reason.CREATE_CONTAINER_CONFIG_ERROR,
+            f"Pod {pod.name} can't start: {pod.waiting_message}. What environmentVariables and "
+            f"envFrom name must be in namespace {pod.namespace}, with that key",
+            pod.created + settings.missing_seconds,
         )
     if pod.waiting_reason in START_REASONS:
         return Trouble(

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     )
     from shoal.results import JobCompletion, TaskResult
     from shoal.sizing import Resources
+    from shoal.variables import ConfigMapKeyRef, ConfigMapRef, SecretKeyRef, SecretRef
 
 _HOMES = {
     "api": (
@@ -89,6 +90,7 @@ _HOMES = {
     ),
     "results": "JobCompletion TaskResult",
     "sizing": "Resources",
+    "variables": "ConfigMapKeyRef ConfigMapRef SecretKeyRef SecretRef",
 }
 _MODULES = ("blocking", "errors", "resources")
 
@@ -101,6 +103,7 @@ PLAIN_MODULES = (
     "interpreters",
     "results",
     "sizing",
+    "variables",
 )
 """Modules of this package that need the standard library of Python 3.9 only; workers carry them."""
 
@@ -113,6 +116,8 @@ __all__ = [
     "AzureSecret",
     "CommandFailedException",
     "CondaEnvironmentFile",
+    "ConfigMapKeyRef",
+    "ConfigMapRef",
     "ConfigurationError",
     "ContainerAtDigestInterpreter",
     "ContainerInterpreter",
@@ -139,6 +144,8 @@ __all__ = [
     "RunMapTasksFailedException",
     "ScriptRequirements",
     "Secret",
+    "SecretKeyRef",
+    "SecretRef",
     "ShoalException",
     "StorageBucketSpec",
     "TaskException",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,13 @@ from shoal.interpreters import (
     PreinstalledInterpreter,
     Secret,
 )
+from shoal.variables import ConfigMapKeyRef, ConfigMapRef, SecretKeyRef, SecretRef
 
 if TYPE_CHECKING:
     from shoal.interpreters import AnyInterpreter
+
+    Value = str | SecretKeyRef | ConfigMapKeyRef
+_VALUES = (str, SecretKeyRef, ConfigMapKeyRef)
 LATER = "comes with a later version"
 
 
@@ -105,21 +109,32 @@ class Deployment:
         interpreter: a container image, or packages that are installed once in the cluster; None
             means the operator's image for this Python version.
         code: what `mirror_local` collected; None means that the image has all that is needed.
-        environment_variables: set where the code runs; no place for secrets, since whoever may read
-            the custom resource can read them.
+        environment_variables: set where the code runs. Whoever may read the custom resource can
+            read the strings; what is secret stands in a Secret, which a `SecretKeyRef` names.
+        env_from: Secrets and ConfigMaps of which each key is a variable.
     """
 
     interpreter: AnyInterpreter | None = None
     code: MirroredCode | None = None
-    environment_variables: Mapping[str, str] | None = None
+    environment_variables: Mapping[str, Value] | None = None
+    env_from: Sequence[SecretRef | ConfigMapRef] = ()
 
     def __post_init__(self) -> None:
         """Refuse what this version does not carry out."""
         check_interpreter(self.interpreter)
         for name, value in (self.environment_variables or {}).items():
-            if not isinstance(name, str) or not isinstance(value, str):
+            if not isinstance(name, str) or not isinstance(value, _VALUES):
                 raise ConfigurationError(
-                    f"environment_variables must map str to str; {name!r} is {value!r}"
+                    "environment_variables must map str to str, shoal.SecretKeyRef(...) or "
+                    f"shoal.ConfigMapKeyRef(...); {name!r} is {value!r}"
+                )
+        if not isinstance(self.env_from, (list, tuple)):
+            raise ConfigurationError(f"env_from must be a list, not {self.env_from!r}")
+        for source in self.env_from:
+            if not isinstance(source, (SecretRef, ConfigMapRef)):
+                raise ConfigurationError(
+                    "env_from must hold shoal.SecretRef(...) and shoal.ConfigMapRef(...), not "
+                    f"{source!r}"
                 )
 
     @property
@@ -134,11 +149,12 @@ class Deployment:
         repository: str,
         tag: str = "latest",
         username_password_secret: Secret | None = None,
-        environment_variables: dict[str, str] | None = None,
+        environment_variables: Mapping[str, Value] | None = None,
+        env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
         """Run in the image repository:tag, with no code of this machine."""
         image = ContainerInterpreter(repository, tag, username_password_secret)
-        return cls(image, None, environment_variables)
+        return cls(image, None, environment_variables, env_from)
 
     @classmethod
     def container_image_at_digest(
@@ -146,11 +162,12 @@ class Deployment:
         repository: str,
         digest: str,
         username_password_secret: Secret | None = None,
-        environment_variables: dict[str, str] | None = None,
+        environment_variables: Mapping[str, Value] | None = None,
+        env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
         """Run in the image repository@digest, with no code of this machine."""
         image = ContainerAtDigestInterpreter(repository, digest, username_password_secret)
-        return cls(image, None, environment_variables)
+        return cls(image, None, environment_variables, env_from)
 
     @classmethod
     def mirror_local(
@@ -160,7 +177,8 @@ class Deployment:
         include_sys_path_contents: bool | Iterable[str] | str = True,
         interpreter: AnyInterpreter | None = None,
         globs: Iterable[str] | str | None = None,
-        environment_variables: dict[str, str] | None = None,
+        environment_variables: Mapping[str, Value] | None = None,
+        env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> PendingDeployment:
         """Run with the code of this machine.
 
@@ -174,6 +192,7 @@ class Deployment:
             globs: more files, by patterns relative to the current folder ("**" goes deep). Files
                 outside of the current folder's parent and of the folders above are a ValueError.
             environment_variables: set where the code runs.
+            env_from: Secrets and ConfigMaps of which each key is a variable there.
 
         A file .shoalignore in one of the folders names what stays here. Awaiting the result reads
         the files; a run function accepts it un-awaited too.
@@ -189,7 +208,7 @@ class Deployment:
             from shoal import mirror
 
             code = await asyncio.to_thread(mirror.collect, request)
-            return cls(interpreter, code, environment_variables)
+            return cls(interpreter, code, environment_variables, env_from)
 
         return PendingDeployment(collect)
 
@@ -212,7 +231,10 @@ class Deployment:
 
     @classmethod
     def preinstalled_interpreter(
-        cls, path_to_interpreter: str, environment_variables: dict[str, str] | None = None
+        cls,
+        path_to_interpreter: str,
+        environment_variables: Mapping[str, Value] | None = None,
+        env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
         """Run by a Python of the cluster's image, with no code of this machine.
 
@@ -220,8 +242,11 @@ class Deployment:
             path_to_interpreter: such as "/opt/tools/bin/python"; `SHOAL_INTERPRETER` means the one
                 that runs the worker.
             environment_variables: set where the code runs.
+            env_from: Secrets and ConfigMaps of which each key is a variable there.
         """
-        return cls(PreinstalledInterpreter(path_to_interpreter), None, environment_variables)
+        return cls(
+            PreinstalledInterpreter(path_to_interpreter), None, environment_variables, env_from
+        )
 
 
 class PendingDeployment(Coroutine[Any, Any, Deployment]):

@@ -25,6 +25,7 @@
         ├── QuotaExceeded            a quota had no room for its Pods until its startDeadlineSeconds
         ├── PodRejected              the API server or a quota refuses its Pods
         ├── DisruptionsExceeded      its Pods were taken away too often
+        ├── CreateContainerConfigError  a Secret or ConfigMap that its variables name is missing
         ├── WorkerNoContact          its Pods run, but can't reach the operator
         ├── PythonMismatch           your Python and the image's can't read each other's pickles
         ├── DeploymentNotFound       the deployments.shoal.dev that it names does not exist
@@ -238,6 +239,10 @@ class PodRejected(JobFailedException):
 
 class DisruptionsExceeded(JobFailedException):
     """The job's Pods were taken away more often than maxDisruptions."""
+
+
+class CreateContainerConfigError(JobFailedException):
+    """A Secret or ConfigMap that the job's variables name is missing, or lacks the key."""
 
 
 class WorkerNoContact(JobFailedException):

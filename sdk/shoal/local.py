@@ -38,6 +38,7 @@ from shoal.storage.file import FileStorage
 
 if TYPE_CHECKING:
     from shoal.cursor import Cursor
+    from shoal.deployment import Deployment
     from shoal.hosts import Local
     from shoal.resources import Job, MapJob
 
@@ -68,7 +69,8 @@ class LocalRunner:
         """Start the call.
 
         Raises:
-            ConfigurationError: the deployment names a container image; or the name is taken.
+            ConfigurationError: the deployment names a container image, a Secret or a ConfigMap; or
+                the name is taken.
             Unpicklable: the function or an item cannot be pickled.
         """
         if call.packages is not None:
@@ -88,6 +90,7 @@ class LocalRunner:
                 f"Local() runs no containers: {call.deployment.image.image_name} needs "
                 "Kubernetes(); leave the deployment out to use this interpreter"
             )
+        variables = _variables(call.deployment)
         packed = _pack(call)
         workers = await asyncio.to_thread(engine, self._folder, self._python)
         if workers.claim_sweep():
@@ -116,7 +119,7 @@ class LocalRunner:
                 inputs=inputs,
                 code=code,
             )
-            await workers.call(run.begin(spec, call))
+            await workers.call(run.begin(spec, call, variables))
         except BaseException:
             await run.delete()
             raise
@@ -170,13 +173,12 @@ class LocalRun:
         if not self._storage.create(f"runs/{self.name}.json", json.dumps(about).encode()):
             raise ConfigurationError(f"{self.full_name} exists already: choose another name")
 
-    async def begin(self, spec: JobSpec, call: Call) -> None:
+    async def begin(self, spec: JobSpec, call: Call, variables: Mapping[str, str]) -> None:
         """Hand the job to the dispatcher (on its loop)."""
         assert self._workers is not None
         workers = self._workers
         workers.watch(spec.id, self._on_change)
-        environment = call.deployment.environment_variables or {}
-        pool = workers.pool_for(environment, spec.id if call.own_workers else None)
+        pool = workers.pool_for(variables, spec.id if call.own_workers else None)
         await workers.dispatcher.attach(spec, workers.store, pool, fresh=True)
 
     def _on_change(self) -> None:
@@ -326,6 +328,20 @@ class LocalRun:
 
     async def _forget(self, workers: LocalWorkers) -> None:
         workers.forget(self._id)
+
+
+def _variables(deployment: Deployment) -> dict[str, str]:
+    """Return the values of the variables; what only a cluster has is refused."""
+    given = dict(deployment.environment_variables or {})
+    values = {name: value for name, value in given.items() if isinstance(value, str)}
+    elsewhere = [f"environment_variables[{name!r}]" for name in given if name not in values]
+    elsewhere += ["env_from"] if deployment.env_from else []
+    if elsewhere:
+        raise ConfigurationError(
+            f"Local() has no Secrets and ConfigMaps, which {' and '.join(elsewhere)} name: pass "
+            "the values themselves, or use Kubernetes()"
+        )
+    return values
 
 
 def _pack(call: Call) -> packing.PackedInputs:

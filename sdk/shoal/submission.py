@@ -21,6 +21,7 @@ from shoal.machinery import Call
 from shoal.outages import insist
 from shoal.resources import Job, MapJob
 from shoal.storage import Storage
+from shoal.variables import source_field, variable_field
 
 if TYPE_CHECKING:
     from shoal.packages import Packages
@@ -235,7 +236,9 @@ def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
         }
     if deployment.environment_variables:
         variables = sorted(deployment.environment_variables.items())
-        where["environmentVariables"] = [{"name": n, "value": v} for n, v in variables]
+        where["environmentVariables"] = [variable_field(n, v) for n, v in variables]
+    if deployment.env_from:
+        where["envFrom"] = [source_field(source) for source in deployment.env_from]
     return where
 
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 import pytest
 from namespaces import Place, condition
 
-from shoal.kube import SERVICES
+from shoal.kube import SECRETS, SERVICES
 
 
 def free_port() -> int:
@@ -80,6 +80,28 @@ async def test_a_command_that_fails_shows_its_code(bare: Place) -> None:
     status = await bare.run("Job", "three", {"command": ["sh", "-c", "exit 3"]})
     assert (status["phase"], status["exitCode"]) == ("Failed", 3)
     assert condition(status, "Failed")["reason"] == "CommandFailed"
+
+
+async def test_a_command_sees_what_stands_in_a_secret(bare: Place) -> None:
+    ref = {"secretKeyRef": {"name": "login", "key": "token"}}
+    where = {
+        "environmentVariables": [{"name": "TOKEN", "valueFrom": ref}],
+        "envFrom": [{"prefix": "ALL_", "secretRef": {"name": "login"}}],
+    }
+    command = ["sh", "-c", 'test "$TOKEN$ALL_token" = abcabc']
+    await bare.apply("Job", "sees", {"command": command, "deployment": where})
+    waits = await bare.until(
+        "Job",
+        "sees",
+        lambda s: (
+            condition(s, "WorkersReady").get("status") == "False"
+            and condition(s, "WorkersReady")["reason"] == "CreateContainerConfigError"
+        ),
+    )
+    assert 'secret "login" not found' in condition(waits, "WorkersReady")["message"]
+    body = {"metadata": {"name": "login"}, "stringData": {"token": "abc"}}
+    await bare.api.create(SECRETS, body, bare.namespace)
+    assert (await bare.end("Job", "sees"))["exitCode"] == 0
 
 
 async def test_a_function_needs_a_bucket(bare: Place) -> None:

@@ -17,7 +17,7 @@ from .deployment import (
     EnvironmentStatus,
     JobDeployment,
 )
-from .environment import Code, Environment, EnvironmentVariable, ImagePullSecret, Resources
+from .environment import Code, Environment, ImagePullSecret, Resources
 from .function import Function, MapFunction, Payload
 from .job import Job, JobSpec, JobStatus
 from .kinds import API_VERSION, CATEGORY, GROUP, KINDS, VERSION, Kind, full_name
@@ -27,6 +27,15 @@ from .resource import Resource, resource_from_dict
 from .run import LedgerStatus, LogsStatus, RunError, WorkersStatus
 from .storage import ResolvedStorage, Storage
 from .validation import InvalidResource
+from .variables import (
+    ConfigMapEnvSource,
+    ConfigMapKeySelector,
+    EnvFromSource,
+    EnvironmentVariable,
+    EnvVarSource,
+    SecretEnvSource,
+    SecretKeySelector,
+)
 
 __all__ = [
     "API_VERSION",
@@ -36,9 +45,13 @@ __all__ = [
     "VERSION",
     "Code",
     "Condition",
+    "ConfigMapEnvSource",
+    "ConfigMapKeySelector",
     "Deployment",
     "DeploymentSpec",
     "DeploymentStatus",
+    "EnvFromSource",
+    "EnvVarSource",
     "Environment",
     "EnvironmentStatus",
     "EnvironmentVariable",
@@ -65,6 +78,8 @@ __all__ = [
     "Resource",
     "Resources",
     "RunError",
+    "SecretEnvSource",
+    "SecretKeySelector",
     "Storage",
     "WorkersStatus",
     "find_condition",

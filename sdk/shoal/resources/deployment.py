@@ -28,6 +28,7 @@ _SURROUNDINGS = (
     "code",
     "environment",
     "environmentVariables",
+    "envFrom",
     "serviceAccountName",
 )
 _IN_A_RUN = (*_SURROUNDINGS, "idleSeconds")

@@ -13,6 +13,7 @@ from pydantic.config import JsonDict
 from .model import Model
 from .rules import Rule
 from .values import ImageName, ImagePath, ImagePython, ObjectName, Quantity, Sha256, Size
+from .variables import EnvFromSource, EnvironmentVariable
 
 
 def _inside(path: str) -> str:
@@ -119,19 +120,6 @@ class Environment(Model):
     )
 
 
-class EnvironmentVariable(Model):
-    """A variable that the user's code sees."""
-
-    name: str = Field(
-        pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$", max_length=255, description="Name of the variable."
-    )
-    value: str = Field(
-        default="",
-        max_length=32768,
-        description="Its value. Whoever may read this resource can read it: no place for secrets.",
-    )
-
-
 class ImagePullSecret(Model):
     """A Secret of this namespace that opens an image registry."""
 
@@ -182,6 +170,12 @@ class Surroundings(Model):
         max_length=500,
         json_schema_extra=_BY_NAME,
         description="Variables that the code sees, in addition to the image's.",
+    )
+    env_from: list[EnvFromSource] | None = Field(
+        default=None,
+        max_length=100,
+        description="Secrets and ConfigMaps of which each key is a variable. Where a name comes "
+        "twice the last one counts, and environmentVariables before all of these.",
     )
     service_account_name: ObjectName | None = Field(
         default=None,

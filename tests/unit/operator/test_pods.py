@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from shoal_operator.observe import pod_fact
 from shoal_operator.pods import Worker, direct_pod, pod_name, worker_pod
-from shoal_operator.pools import Pool, Template
+from shoal_operator.pools import Pool, Template, template
 from shoal_operator.settings import Settings
 
 WORKER = Worker(
@@ -85,6 +86,60 @@ def test_a_user_can_not_replace_what_the_worker_needs(pool: Pool, settings: Sett
     made = worker_pod(evil, "w", mac="", worker=WORKER, settings=settings)
     environment = {e["name"]: e.get("value") for e in made["spec"]["containers"][0]["env"]}
     assert environment["SHOAL_DISPATCHER"] == WORKER.dispatcher
+
+
+SPEC = {
+    "environmentVariables": [
+        {"name": "PLAIN", "value": "1"},
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "login", "key": "token"}}},
+        {
+            "name": "MODE",
+            "valueFrom": {"configMapKeyRef": {"name": "modes", "key": "m", "optional": True}},
+        },
+    ],
+    "envFrom": [
+        {"secretRef": {"name": "login"}},
+        {"prefix": "DB_", "configMapRef": {"name": "db", "optional": True}},
+    ],
+}
+
+
+def test_variables_are_referred_to_as_pods_do(pool: Pool, settings: Settings) -> None:
+    referring = replace(pool, template=template(SPEC, settings))
+    worker = worker_pod(referring, "w", mac="", worker=WORKER, settings=settings)
+    direct = direct_pod(referring, "d", ["true"], seconds=None, settings=settings)
+    for pod in (worker, direct):
+        container = pod["spec"]["containers"][0]
+        found = {e["name"]: e for e in container["env"]}
+        assert found["PLAIN"] == {"name": "PLAIN", "value": "1"}
+        assert found["TOKEN"]["valueFrom"] == {
+            "secretKeyRef": {"name": "login", "key": "token", "optional": False}
+        }
+        assert found["MODE"]["valueFrom"] == {
+            "configMapKeyRef": {"name": "modes", "key": "m", "optional": True}
+        }
+        assert container["envFrom"] == [
+            {"secretRef": {"name": "login", "optional": False}},
+            {"prefix": "DB_", "configMapRef": {"name": "db", "optional": True}},
+        ]
+
+
+def test_workers_that_see_other_secrets_are_other_workers(settings: Settings) -> None:
+    def hash_with(**changed: Any) -> str:
+        return template({**SPEC, **changed}, settings).hash
+
+    one = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "login", "key": "token"}}}
+    two = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "login", "key": "other"}}}
+    hashes = [
+        hash_with(),
+        hash_with(environmentVariables=[one]),
+        hash_with(environmentVariables=[two]),
+        hash_with(envFrom=[{"secretRef": {"name": "login"}}]),
+        hash_with(envFrom=[{"configMapRef": {"name": "login"}}]),
+        hash_with(envFrom=[{"prefix": "A_", "secretRef": {"name": "login"}}]),
+    ]
+    assert len(set(hashes)) == len(hashes)
+    assert hash_with() == hash_with()
 
 
 def test_labels_say_whose_it_is_and_facts_read_them_back(pod: dict[str, Any], pool: Pool) -> None:

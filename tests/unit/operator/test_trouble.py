@@ -39,6 +39,18 @@ def test_a_bad_image_name_is_fatal_at_once(settings: Settings, pod: Make) -> Non
     assert trouble.fatal_at == 0.0
 
 
+def test_a_secret_that_is_missing_is_waited_for_and_named(settings: Settings, pod: Make) -> None:
+    stuck = pod(
+        waiting_reason="CreateContainerConfigError", waiting_message='secret "login" not found'
+    )
+    trouble = pool_trouble([stuck], set(), History(), settings, image="i")
+    assert trouble is not None
+    assert trouble.reason is Reason.CREATE_CONTAINER_CONFIG_ERROR
+    assert 'secret "login" not found' in trouble.message
+    assert "namespace default" in trouble.message
+    assert trouble.fatal_at == stuck.created + settings.missing_seconds
+
+
 def test_an_unschedulable_pod_can_heal(settings: Settings, pod: Make) -> None:
     trouble = pool_trouble([pod(unschedulable="no cpu")], set(), History(), settings, image="i")
     assert trouble is not None

@@ -25,6 +25,7 @@ NAMED = {"name": "math.gcd"}
 PICKLED = {"payload": {"sha256": SHA, "size": 1, "python": "3.12"}}
 INLINE = {"inline": [1, 2]}
 CODE = {"sha256": SHA, "size": 1}
+SECRET_KEY = {"secretKeyRef": {"name": "s", "key": "k"}}
 PACKED = {"packed": {"count": 2}}
 
 
@@ -84,6 +85,33 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         job(function=NAMED, deployment={"code": CODE | {"sysPaths": ["../x"]}}),
         "spec.deployment.code.sysPaths[0]: must be a path relative to the code's root, without .. "
         "(it is '../x')",
+    ),
+    (
+        job(function=NAMED, deployment={"environmentVariables": [{"name": "A"}]}),
+        "spec.deployment.environmentVariables[0]: set exactly one of value and valueFrom",
+    ),
+    (
+        job(
+            function=NAMED,
+            deployment={
+                "environmentVariables": [{"name": "A", "value": "1", "valueFrom": SECRET_KEY}]
+            },
+        ),
+        "spec.deployment.environmentVariables[0]: set exactly one of value and valueFrom",
+    ),
+    (
+        deployment(environmentVariables=[{"name": "A", "valueFrom": {}}]),
+        "spec.environmentVariables[0].valueFrom: set exactly one of secretKeyRef and "
+        "configMapKeyRef",
+    ),
+    (
+        deployment(envFrom=[{"prefix": "A_"}]),
+        "spec.envFrom[0]: set exactly one of secretRef and configMapRef",
+    ),
+    (
+        job(function=NAMED, deployment={"ref": "a", "envFrom": [{"secretRef": {"name": "s"}}]}),
+        "spec.deployment: set either ref, which names a deployments.shoal.dev, or the fields of "
+        "one",
     ),
     (job(function=NAMED, isolation="vm"), "spec.isolation: must be one of 'shared' or 'job'"),
     (

@@ -34,7 +34,19 @@ JOB = {
         "function": {"name": "math.gcd", "args": [12, None, {"x": None}], "kwargs": {"k": None}},
         "deployment": {
             "image": "python:3.12-slim",
-            "environmentVariables": [{"name": "A", "value": "1"}],
+            "environmentVariables": [
+                {"name": "A", "value": "1"},
+                {"name": "B", "value": ""},
+                {"name": "C", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+                {
+                    "name": "D",
+                    "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k", "optional": True}},
+                },
+            ],
+            "envFrom": [
+                {"secretRef": {"name": "s"}},
+                {"prefix": "C_", "configMapRef": {"name": "c", "optional": True}},
+            ],
             "imagePullSecrets": [{"name": "pull"}],
         },
         "resources": {"cpu": "500m", "memory": "1Gi"},

@@ -166,6 +166,59 @@ async def test_an_empty_map_cannot_be_followed() -> None:
         await shoal.submit_map(len, [], HOST)
 
 
+@pytest.mark.parametrize(
+    ("deployment", "named"),
+    [
+        (
+            shoal.Deployment(environment_variables={"A": "1", "B": shoal.SecretKeyRef("s", "k")}),
+            r"environment_variables\['B'\]",
+        ),
+        (shoal.Deployment(env_from=[shoal.ConfigMapRef("c")]), "env_from"),
+    ],
+)
+async def test_local_has_no_secrets(deployment: shoal.Deployment, named: str) -> None:
+    with pytest.raises(ValueError, match=rf"no Secrets and ConfigMaps, which {named} name"):
+        await shoal.run_function(len, shoal.Local(), deployment=deployment, args=[[]])
+
+
+async def test_variables_name_their_secrets_in_the_manifest() -> None:
+    deployment = shoal.Deployment.container_image(
+        "python",
+        environment_variables={
+            "TOKEN": shoal.SecretKeyRef("login", "token"),
+            "MODE": shoal.ConfigMapKeyRef("modes", "mode", optional=True),
+            "PLAIN": "1",
+        },
+        env_from=[
+            shoal.SecretRef("login", prefix="LOGIN_"),
+            shoal.ConfigMapRef("modes", optional=True),
+        ],
+    )
+    model = await shoal.run_command("true", shoal.Local(), deployment=deployment, dry_run=True)
+    where = model.to_dict()["spec"]["deployment"]
+    assert where["environmentVariables"] == [
+        {
+            "name": "MODE",
+            "valueFrom": {"configMapKeyRef": {"name": "modes", "key": "mode", "optional": True}},
+        },
+        {"name": "PLAIN", "value": "1"},
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "login", "key": "token"}}},
+    ]
+    assert where["envFrom"] == [
+        {"prefix": "LOGIN_", "secretRef": {"name": "login"}},
+        {"configMapRef": {"name": "modes", "optional": True}},
+    ]
+
+
+def test_a_reference_must_name_something() -> None:
+    with pytest.raises(ValueError, match=r"SecretKeyRef\.key must be a name"):
+        shoal.SecretKeyRef("login", "")
+    with pytest.raises(ValueError, match=r"env_from must hold shoal\.SecretRef"):
+        shoal.Deployment(env_from=[shoal.KubernetesSecret("login")])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="env_from must be a list"):
+        shoal.Deployment(env_from=shoal.SecretRef("login"))  # type: ignore[arg-type]
+
+
 async def test_local_runs_no_images() -> None:
     with pytest.raises(ValueError, match=r"Local\(\) runs no containers"):
         await shoal.run_command("true", HOST, None, shoal.Deployment.container_image("python"))
