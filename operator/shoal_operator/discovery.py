@@ -45,6 +45,7 @@ def config_map(settings: Settings) -> dict[str, Any]:
             "region": settings.default_region,
             "prefix": settings.default_prefix,
             "secretName": settings.user_secret_name,
+            "azureVault": settings.azure_vault,
             "pythonImages": json.dumps(dict(settings.python_images), sort_keys=True),
             "defaultImage": settings.default_image,
         },

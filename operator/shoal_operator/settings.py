@@ -58,6 +58,8 @@ class Settings:
     """Secret in the operator's namespace with the default bucket's username and password."""
     user_secret_name: str = ""
     """Secret in users' namespaces that the SDK may read, told in the ConfigMap `shoal`."""
+    azure_vault: str = ""
+    """Vault of users' Azure secrets that name none, told in the ConfigMap `shoal`."""
     python_images: Mapping[str, str] = field(default_factory=dict)
     """Image for a Python minor version, e.g. {"3.11": "python:3.11-slim"}."""
     default_image: str = "python:3.11-slim"
@@ -127,6 +129,7 @@ class Settings:
             create_bucket=read.boolean("CREATE_BUCKET", default=False),
             bucket_secret=read.text("BUCKET_SECRET"),
             user_secret_name=read.text("USER_SECRET_NAME"),
+            azure_vault=read.text("AZURE_VAULT"),
             python_images=read.mapping("PYTHON_IMAGES"),
             default_image=read.text("DEFAULT_IMAGE") or "python:3.11-slim",
             image_pull_secrets=read.words("IMAGE_PULL_SECRETS"),

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.errors import ConfigurationError, NotSupportedYet
 from shoal.interpreters import (
+    AwsSecret,
+    AzureSecret,
     CondaEnvironmentFile,
     ContainerAtDigestInterpreter,
     ContainerInterpreter,
@@ -292,10 +294,10 @@ def check_interpreter(interpreter: object) -> None:
         return
     if isinstance(interpreter, ContainerInterpreterBase):
         secret = interpreter.username_password_secret
-        if secret is not None and not isinstance(secret, KubernetesSecret):
-            raise NotSupportedYet(
-                f"{type(secret).__name__} {LATER}: make a Secret with `kubectl create secret "
-                "docker-registry` and pass shoal.KubernetesSecret(its name)"
+        if not isinstance(secret, (type(None), KubernetesSecret, AwsSecret, AzureSecret)):
+            raise ConfigurationError(
+                "username_password_secret must be shoal.KubernetesSecret(...), "
+                f"shoal.AwsSecret(...) or shoal.AzureSecret(...), not {secret!r}"
             )
     elif isinstance(interpreter, (LocalCondaInterpreter, CondaEnvironmentFile)):
         raise NotSupportedYet(

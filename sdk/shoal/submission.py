@@ -10,12 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from shoal import discovery, mirror, packing
+from shoal import credentials, discovery, mirror, packing
+from shoal.credentials import Credentials, MadeSecret
 from shoal.deployment import Deployment
 from shoal.discovery import Place
 from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
 from shoal.following import LABEL, PROCESS
-from shoal.interpreters import KubernetesSecret, PreinstalledInterpreter
+from shoal.interpreters import PreinstalledInterpreter
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
 from shoal.outages import insist
@@ -41,6 +42,7 @@ class Prepared:
     id: str
     inputs: packing.PackedInputs | None
     deployment: Deployment
+    secrets: tuple[MadeSecret, ...] = ()
 
     @property
     def needs_bucket(self) -> bool:
@@ -49,7 +51,10 @@ class Prepared:
 
 
 def manifest(call: Call, place: Place | None = None) -> Job | MapJob:
-    """Return the resource that the call would create; nothing is uploaded or created."""
+    """Return the resource that the call would create; nothing is uploaded or created.
+
+    Secrets of clouds are read, since the resource names what would be made of them.
+    """
     prepared = prepare(call, place)
     if prepared.inputs and prepared.inputs.items:
         prepared.inputs.items.close()
@@ -57,12 +62,13 @@ def manifest(call: Call, place: Place | None = None) -> Job | MapJob:
 
 
 def prepare(call: Call, place: Place | None) -> Prepared:
-    """Pack the call and make its resource; raises Unpicklable, InvalidResource."""
+    """Pack the call and make its resource; raises Unpicklable, InvalidResource, SecretNotFound."""
     _check_version(call)
     inputs = _pack(call)
+    named = Credentials(place.azure_vault if place else "")
     run_id = secrets.token_hex(16)
     spec: dict[str, Any] = {"id": run_id, **_what(call, inputs)}
-    if where := _where(call.deployment, call.packages):
+    if where := _where(call.deployment, call.packages, named):
         spec["deployment"] = where
     if call.resources is not None:
         names = ("cpu", "memory", "ephemeralStorage")
@@ -99,6 +105,7 @@ def prepare(call: Call, place: Place | None) -> Prepared:
         run_id,
         inputs,
         call.deployment,
+        named.made,
     )
 
 
@@ -211,15 +218,16 @@ def _what(call: Call, inputs: packing.PackedInputs | None) -> dict[str, Any]:
     return what
 
 
-def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
+def _where(deployment: Deployment, packages: Packages | None, named: Credentials) -> dict[str, Any]:
     """Return the fields of the resource's `deployment`."""
     where: dict[str, Any] = {}
     if image := deployment.image:
         where["image"] = image.image_name
         if image.always_use_local:
             where["imagePullPolicy"] = "Never"
-        if isinstance(secret := image.username_password_secret, KubernetesSecret):
-            where["imagePullSecrets"] = [{"name": secret.secret_name}]
+        if secret := image.username_password_secret:
+            name = named.for_image(secret, image.repository_name)
+            where["imagePullSecrets"] = [{"name": name}]
     else:
         where["python"] = packages.python if packages else packing.python_version()
     if isinstance(deployment.interpreter, PreinstalledInterpreter):
@@ -270,6 +278,37 @@ def _upload_items(storage: Storage, prefix: str, items: IO[bytes], size: int) ->
 
 
 async def _create(api: Client, place: Place, kind: Resource, prepared: Prepared) -> dict[str, Any]:
+    """Create the resource, and before it the Secrets that it is to own."""
+    if not prepared.secrets:
+        return await _create_resource(api, place, kind, prepared)
+    created = await credentials.create(api, place.namespace, prepared.secrets)
+    made: dict[str, Any] | None = None
+    try:
+        made = await _create_resource(api, place, kind, prepared)
+        await credentials.own(api, place.namespace, prepared.secrets, made)
+        return made
+    except BaseException:
+        await asyncio.shield(_take_back(api, place, kind, made, created))
+        raise
+
+
+async def _take_back(
+    api: Client,
+    place: Place,
+    kind: Resource,
+    made: dict[str, Any] | None,
+    created: list[credentials.Created],
+) -> None:
+    if made is not None:
+        with suppress(ShoalException):
+            name, uid = made["metadata"]["name"], made["metadata"]["uid"]
+            await api.delete(kind, name, place.namespace, uid=uid)
+    await credentials.remove(api, place.namespace, created)
+
+
+async def _create_resource(
+    api: Client, place: Place, kind: Resource, prepared: Prepared
+) -> dict[str, Any]:
     name, body = prepared.model.name, prepared.model.to_dict()
     body["metadata"].setdefault("labels", {})[LABEL] = PROCESS
     try:

@@ -26,6 +26,7 @@ Patch = list[dict[str, Any]]
 PATCHES = {
     "merge": "application/merge-patch+json",
     "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
 TRIES = 4
@@ -180,11 +181,15 @@ class Client:
         namespace: str | None = None,
         *,
         subresource: str | None = None,
-        style: Literal["merge", "json", "apply"] = "merge",
+        style: Literal["merge", "json", "strategic", "apply"] = "merge",
         field_manager: str = "shoal",
         dry_run: bool = False,
     ) -> Object:
-        """Change the object by a merge patch, a JSON patch (a list), or server-side apply."""
+        """Change the object by a merge patch, a JSON patch (a list), or server-side apply.
+
+        A "strategic" merge patch joins lists such as ownerReferences; only Kubernetes' own kinds
+        take it.
+        """
         query = {"fieldManager": field_manager, "dryRun": _all(dry_run)}
         if style == "apply":
             query |= {"force": "true", "fieldValidation": "Strict"}
@@ -198,14 +203,16 @@ class Client:
         namespace: str | None = None,
         *,
         uid: str | None = None,
+        resource_version: str | None = None,
         grace_seconds: int | None = None,
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
         missing_ok: bool = True,
     ) -> Object | None:
-        """Delete the object, only if it still has that `uid` where one is given (else a 409)."""
+        """Delete the object; only if it still has that `uid` or `resource_version` (else a 409)."""
         body: Object = {"propagationPolicy": propagation}
-        if uid is not None:
-            body["preconditions"] = {"uid": uid}
+        conditions = {"uid": uid, "resourceVersion": resource_version}
+        if given := {name: value for name, value in conditions.items() if value is not None}:
+            body["preconditions"] = given
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
