@@ -46,6 +46,7 @@ def config_map(settings: Settings) -> dict[str, Any]:
             "prefix": settings.default_prefix,
             "secretName": settings.user_secret_name,
             "azureVault": settings.azure_vault,
+            "secretStore": settings.secret_store,
             "pythonImages": json.dumps(dict(settings.python_images), sort_keys=True),
             "defaultImage": settings.default_image,
         },

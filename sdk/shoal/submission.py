@@ -10,15 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from shoal import credentials, discovery, mirror, packing
-from shoal.credentials import Credentials, MadeSecret
+from shoal import discovery, made_secrets, mirror, packing
+from shoal.credentials import Credentials
 from shoal.deployment import Deployment
 from shoal.discovery import Place
 from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
+from shoal.external_secrets import EXTERNAL_SECRETS, until_synced
 from shoal.following import LABEL, PROCESS
 from shoal.interpreters import PreinstalledInterpreter
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
+from shoal.made_secrets import MadeSecret
 from shoal.outages import insist
 from shoal.resources import Job, MapJob
 from shoal.storage import Storage
@@ -65,7 +67,7 @@ def prepare(call: Call, place: Place | None) -> Prepared:
     """Pack the call and make its resource; raises Unpicklable, InvalidResource, SecretNotFound."""
     _check_version(call)
     inputs = _pack(call)
-    named = Credentials(place.azure_vault if place else "")
+    named = Credentials(place.azure_vault, place.secret_store) if place else Credentials()
     run_id = secrets.token_hex(16)
     spec: dict[str, Any] = {"id": run_id, **_what(call, inputs)}
     if where := _where(call.deployment, call.packages, named):
@@ -281,11 +283,14 @@ async def _create(api: Client, place: Place, kind: Resource, prepared: Prepared)
     """Create the resource, and before it the Secrets that it is to own."""
     if not prepared.secrets:
         return await _create_resource(api, place, kind, prepared)
-    created = await credentials.create(api, place.namespace, prepared.secrets)
+    created = await made_secrets.create(api, place.namespace, prepared.secrets)
     made: dict[str, Any] | None = None
     try:
+        for secret in prepared.secrets:
+            if secret.resource is EXTERNAL_SECRETS:
+                await until_synced(api, place.namespace, secret.name, secret.of)
         made = await _create_resource(api, place, kind, prepared)
-        await credentials.own(api, place.namespace, prepared.secrets, made)
+        await made_secrets.own(api, place.namespace, prepared.secrets, made)
         return made
     except BaseException:
         await asyncio.shield(_take_back(api, place, kind, made, created))
@@ -297,13 +302,13 @@ async def _take_back(
     place: Place,
     kind: Resource,
     made: dict[str, Any] | None,
-    created: list[credentials.Created],
+    created: list[made_secrets.Created],
 ) -> None:
     if made is not None:
         with suppress(ShoalException):
             name, uid = made["metadata"]["name"], made["metadata"]["uid"]
             await api.delete(kind, name, place.namespace, uid=uid)
-    await credentials.remove(api, place.namespace, created)
+    await made_secrets.remove(api, place.namespace, created)
 
 
 async def _create_resource(

@@ -26,7 +26,6 @@ Patch = list[dict[str, Any]]
 PATCHES = {
     "merge": "application/merge-patch+json",
     "json": "application/json-patch+json",
-    "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
 TRIES = 4
@@ -181,15 +180,11 @@ class Client:
         namespace: str | None = None,
         *,
         subresource: str | None = None,
-        style: Literal["merge", "json", "strategic", "apply"] = "merge",
+        style: Literal["merge", "json", "apply"] = "merge",
         field_manager: str = "shoal",
         dry_run: bool = False,
     ) -> Object:
-        """Change the object by a merge patch, a JSON patch (a list), or server-side apply.
-
-        A "strategic" merge patch joins lists such as ownerReferences; only Kubernetes' own kinds
-        take it.
-        """
+        """Change the object by a merge patch, a JSON patch (a list), or server-side apply."""
         query = {"fieldManager": field_manager, "dryRun": _all(dry_run)}
         if style == "apply":
             query |= {"force": "true", "fieldValidation": "Strict"}

@@ -54,16 +54,21 @@ class Api:
         return self.put(resource, body)
 
     async def patch(
-        self, resource: Resource, name: str, body: Body, namespace: str, *, style: str
+        self, resource: Resource, name: str, body: list[Body], namespace: str, *, style: str
     ) -> Body:
         self._begin("patch", resource)
-        assert style == "strategic"
+        assert style == "json"
         found = copy.deepcopy(self.objects.get((resource.plural, name)))
         if found is None:
             raise ApiError(404, "NotFound", "it is not there")
-        owners = {o["uid"]: o for o in found["metadata"].get("ownerReferences", [])}
-        owners |= {o["uid"]: o for o in body["metadata"]["ownerReferences"]}
-        found["metadata"]["ownerReferences"] = list(owners.values())
+        *tests, change = body
+        owners = found["metadata"].get("ownerReferences")
+        joins = change["path"] == "/metadata/ownerReferences/-"
+        if (owners is None) == joins or (tests and owners is not None):
+            raise ApiError(422, "Invalid", "the patch does not fit")
+        found["metadata"]["ownerReferences"] = (
+            [*owners, change["value"]] if joins else change["value"]
+        )
         return self.put(resource, found)
 
     async def delete(
@@ -137,7 +142,7 @@ async def test_the_secret_is_there_before_the_job_and_the_job_owns_it(
     api: Api, cloud: dict[str, CloudText]
 ) -> None:
     made = await submit(api)
-    assert api.done == ["create secrets", "create jobs", "patch secrets"]
+    assert api.done == ["create secrets", "create jobs", "patch secrets", "patch secrets"]
     named = made["spec"]["deployment"]["imagePullSecrets"]
     assert named == [{"name": api.secret["metadata"]["name"]}]
     assert api.secret["type"] == "kubernetes.io/dockerconfigjson"
@@ -184,7 +189,7 @@ async def test_one_that_another_submission_makes_again_is_joined(
 async def test_a_submission_that_fails_takes_it_back(
     api: Api, cloud: dict[str, CloudText], verb: str
 ) -> None:
-    api.before[verb] = fails(ApiError(422, "Invalid", "no"))
+    api.before[verb] = fails(ApiError(500, "InternalError", "no"))
     with pytest.raises(shoal.ShoalException, match="no"):
         await submit(api)
     assert not api.objects
