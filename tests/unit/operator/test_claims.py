@@ -34,6 +34,7 @@ async def test_who_was_faster_serves_the_namespace(settings: Settings) -> None:
     assert not claims.is_ours("n")
 
 
-def test_users_are_told_of_the_vault(settings: Settings) -> None:
-    told = config_map(replace(settings, azure_vault="team"))["data"]
-    assert told["azureVault"] == "team"
+def test_users_are_told_of_vault_and_store(settings: Settings) -> None:
+    changed = replace(settings, azure_vault="team", secret_store="SecretStore/aws")
+    told = config_map(changed)["data"]
+    assert (told["azureVault"], told["secretStore"]) == ("team", "SecretStore/aws")
