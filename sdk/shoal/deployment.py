@@ -32,7 +32,7 @@ from shoal.variables import ConfigMapKeyRef, ConfigMapRef, SecretKeyRef, SecretR
 if TYPE_CHECKING:
     from shoal.interpreters import AnyInterpreter
 
-    Value = str | SecretKeyRef | ConfigMapKeyRef
+    VariableValue = str | SecretKeyRef | ConfigMapKeyRef
 _VALUES = (str, SecretKeyRef, ConfigMapKeyRef)
 LATER = "comes with a later version"
 
@@ -118,7 +118,7 @@ class Deployment:
 
     interpreter: AnyInterpreter | None = None
     code: MirroredCode | None = None
-    environment_variables: Mapping[str, Value] | None = None
+    environment_variables: Mapping[str, VariableValue] | None = None
     env_from: Sequence[SecretRef | ConfigMapRef] = ()
 
     def __post_init__(self) -> None:
@@ -151,7 +151,7 @@ class Deployment:
         repository: str,
         tag: str = "latest",
         username_password_secret: Secret | None = None,
-        environment_variables: Mapping[str, Value] | None = None,
+        environment_variables: Mapping[str, VariableValue] | None = None,
         env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
         """Run in the image repository:tag, with no code of this machine."""
@@ -164,7 +164,7 @@ class Deployment:
         repository: str,
         digest: str,
         username_password_secret: Secret | None = None,
-        environment_variables: Mapping[str, Value] | None = None,
+        environment_variables: Mapping[str, VariableValue] | None = None,
         env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
         """Run in the image repository@digest, with no code of this machine."""
@@ -179,7 +179,7 @@ class Deployment:
         include_sys_path_contents: bool | Iterable[str] | str = True,
         interpreter: AnyInterpreter | None = None,
         globs: Iterable[str] | str | None = None,
-        environment_variables: Mapping[str, Value] | None = None,
+        environment_variables: Mapping[str, VariableValue] | None = None,
         env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> PendingDeployment:
         """Run with the code of this machine.
@@ -235,7 +235,7 @@ class Deployment:
     def preinstalled_interpreter(
         cls,
         path_to_interpreter: str,
-        environment_variables: Mapping[str, Value] | None = None,
+        environment_variables: Mapping[str, VariableValue] | None = None,
         env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
         """Run by a Python of the cluster's image, with no code of this machine.

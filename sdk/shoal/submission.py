@@ -66,11 +66,12 @@ def manifest(call: Call, place: Place | None = None) -> Job | MapJob:
 def prepare(call: Call, place: Place | None) -> Prepared:
     """Pack the call and make its resource; raises Unpicklable, InvalidResource, SecretNotFound."""
     _check_version(call)
-    inputs = _pack(call)
     named = Credentials(place.azure_vault, place.secret_store) if place else Credentials()
+    where = _where(call.deployment, call.packages, named)
+    inputs = _pack(call)
     run_id = secrets.token_hex(16)
     spec: dict[str, Any] = {"id": run_id, **_what(call, inputs)}
-    if where := _where(call.deployment, call.packages, named):
+    if where:
         spec["deployment"] = where
     if call.resources is not None:
         names = ("cpu", "memory", "ephemeralStorage")
