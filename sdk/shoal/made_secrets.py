@@ -16,6 +16,7 @@ from shoal.kube import Client, Resource
 
 TRIES = 3
 SOURCE = "shoal.dev/source"
+OWNERS = "/metadata/ownerReferences"
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,11 @@ async def own(
 
 
 async def _own(api: Client, namespace: str, secret: MadeSecret, job: Mapping[str, Any]) -> None:
-    path, owner = "/metadata/ownerReferences", _reference(job)
-    join: Patch = [{"op": "add", "path": f"{path}/-", "value": owner}]
+    owner = _reference(job)
+    join: Patch = [{"op": "add", "path": f"{OWNERS}/-", "value": owner}]
     begin: Patch = [
-        {"op": "test", "path": path, "value": None},
-        {"op": "add", "path": path, "value": [owner]},
+        {"op": "test", "path": OWNERS, "value": None},
+        {"op": "add", "path": OWNERS, "value": [owner]},
     ]
     last: ApiError | None = None
     for patch in (join, begin) * TRIES:
@@ -109,16 +110,28 @@ async def _own(api: Client, namespace: str, secret: MadeSecret, job: Mapping[str
 
 
 async def remove(api: Client, namespace: str, created: Collection[Created]) -> None:
-    """Delete what `create` made, unless somebody else owns it by now; the first error counts."""
+    """Delete what `create` made, unless a job owns it by now; the first error counts."""
     for secret, metadata in created:
         with suppress(ShoalException):
+            await _remove(api, namespace, secret, metadata["uid"])
+
+
+async def _remove(api: Client, namespace: str, secret: MadeSecret, uid: str) -> None:
+    unowned: Patch = [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": OWNERS, "value": None},
+    ]
+    for left in reversed(range(TRIES)):
+        found = await api.patch(secret.resource, secret.name, unowned, namespace, style="json")
+        version = found["metadata"]["resourceVersion"]
+        try:
             await api.delete(
-                secret.resource,
-                secret.name,
-                namespace,
-                uid=metadata["uid"],
-                resource_version=metadata["resourceVersion"],
+                secret.resource, secret.name, namespace, uid=uid, resource_version=version
             )
+            return
+        except ApiError as error:  # a controller may have written its status meanwhile
+            if error.status != 409 or not left:
+                raise
 
 
 def _reference(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,15 +61,24 @@ class Api:
         found = copy.deepcopy(self.objects.get((resource.plural, name)))
         if found is None:
             raise ApiError(404, "NotFound", "it is not there")
-        *tests, change = body
-        owners = found["metadata"].get("ownerReferences")
-        joins = change["path"] == "/metadata/ownerReferences/-"
-        if (owners is None) == joins or (tests and owners is not None):
-            raise ApiError(422, "Invalid", "the patch does not fit")
-        found["metadata"]["ownerReferences"] = (
-            [*owners, change["value"]] if joins else change["value"]
-        )
-        return self.put(resource, found)
+        meta = found["metadata"]
+        for change in body:
+            field, _, end = change["path"].removeprefix("/metadata/").partition("/")
+            match change["op"], end:
+                case "test", "":
+                    fits = meta.get(field) == change["value"]
+                case "add", "-":
+                    fits = field in meta
+                    meta[field] = [*meta.get(field, []), change["value"]]
+                case "add", "":
+                    fits = True
+                    meta[field] = change["value"]
+                case _:
+                    fits = False
+            if not fits:
+                raise ApiError(422, "Invalid", "the patch does not fit")
+        only_tests = all(change["op"] == "test" for change in body)
+        return found if only_tests else self.put(resource, found)
 
     async def delete(
         self,
@@ -191,6 +200,22 @@ async def test_a_submission_that_fails_takes_it_back(
 ) -> None:
     api.before[verb] = fails(ApiError(500, "InternalError", "no"))
     with pytest.raises(shoal.ShoalException, match="no"):
+        await submit(api)
+    assert not api.objects
+
+
+async def test_what_a_controller_writes_into_it_does_not_keep_it(
+    api: Api, cloud: dict[str, CloudText]
+) -> None:
+    def annotated() -> None:
+        api.put(SECRETS, api.secret)
+
+    def again() -> None:
+        annotated()
+        api.before["delete secrets"] = annotated
+
+    api.before["create jobs"] = fails(ApiError(500, "InternalError", "no"), again)
+    with pytest.raises(ApiError):
         await submit(api)
     assert not api.objects
 
