@@ -45,6 +45,8 @@ def config_map(settings: Settings) -> dict[str, Any]:
             "region": settings.default_region,
             "prefix": settings.default_prefix,
             "secretName": settings.user_secret_name,
+            "azureVault": settings.azure_vault,
+            "secretStore": settings.secret_store,
             "pythonImages": json.dumps(dict(settings.python_images), sort_keys=True),
             "defaultImage": settings.default_image,
         },

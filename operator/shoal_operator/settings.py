@@ -17,6 +17,7 @@ from .quantities import whole
 
 PREFIX = "SHOAL_OP_"
 
+_STORE = re.compile(r"^(Cluster)?SecretStore/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
 
 
@@ -59,6 +60,10 @@ class Settings:
     """Secret in the operator's namespace with the default bucket's username and password."""
     user_secret_name: str = ""
     """Secret in users' namespaces that the SDK may read, told in the ConfigMap `shoal`."""
+    azure_vault: str = ""
+    """Vault of users' Azure secrets that name none, told in the ConfigMap `shoal`."""
+    secret_store: str = ""
+    """Store that reads users' secrets of clouds, such as ClusterSecretStore/aws, told there too."""
     python_images: Mapping[str, str] = field(default_factory=dict)
     """Image for a Python minor version, e.g. {"3.11": "python:3.11-slim"}."""
     default_image: str = "python:3.11-slim"
@@ -132,6 +137,8 @@ class Settings:
             create_bucket=read.boolean("CREATE_BUCKET", default=False),
             bucket_secret=read.text("BUCKET_SECRET"),
             user_secret_name=read.text("USER_SECRET_NAME"),
+            azure_vault=read.text("AZURE_VAULT"),
+            secret_store=read.store("SECRET_STORE"),
             python_images=read.mapping("PYTHON_IMAGES"),
             default_image=read.text("DEFAULT_IMAGE") or "python:3.11-slim",
             image_pull_secrets=read.words("IMAGE_PULL_SECRETS"),
@@ -257,6 +264,15 @@ class _Reader:
         if text and not text.startswith(("http://", "https://")):
             raise SettingsError(
                 f"{PREFIX}{name} is {text!r}, but must begin with http:// or https://"
+            )
+        return text
+
+    def store(self, name: str) -> str:
+        text = self.text(name)
+        if text and not _STORE.match(text):
+            raise SettingsError(
+                f"{PREFIX}{name} is {text!r}, but must be SecretStore/NAME or "
+                "ClusterSecretStore/NAME"
             )
         return text
 

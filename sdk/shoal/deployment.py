@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from shoal.errors import ConfigurationError, NotSupportedYet
 from shoal.interpreters import (
     ActiveEnvironment,
+    AwsSecret,
+    AzureSecret,
     CondaEnvironmentFile,
     ContainerAtDigestInterpreter,
     ContainerInterpreter,
@@ -32,7 +34,7 @@ from shoal.variables import ConfigMapKeyRef, ConfigMapRef, SecretKeyRef, SecretR
 if TYPE_CHECKING:
     from shoal.interpreters import AnyInterpreter
 
-    Value = str | SecretKeyRef | ConfigMapKeyRef
+    VariableValue = str | SecretKeyRef | ConfigMapKeyRef
 _VALUES = (str, SecretKeyRef, ConfigMapKeyRef)
 LATER = "comes with a later version"
 
@@ -121,11 +123,6 @@ class GitRepository:
                 "git_repo: repo_url is a URL without user and password, which others could read: "
                 "put them in a Secret, and pass it as ssh_key_secret"
             )
-        if self.secret is not None and not isinstance(self.secret, KubernetesSecret):
-            raise NotSupportedYet(
-                f"{type(self.secret).__name__} {LATER}: make a Secret with `kubectl create secret "
-                "generic` and pass shoal.KubernetesSecret(its name)"
-            )
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ class Deployment:
 
     interpreter: AnyInterpreter | None = None
     code: MirroredCode | None = None
-    environment_variables: Mapping[str, Value] | None = None
+    environment_variables: Mapping[str, VariableValue] | None = None
     env_from: Sequence[SecretRef | ConfigMapRef] = ()
     git: GitRepository | None = None
 
@@ -228,7 +225,7 @@ class Deployment:
         repository: str,
         tag: str = "latest",
         username_password_secret: Secret | None = None,
-        environment_variables: Mapping[str, Value] | None = None,
+        environment_variables: Mapping[str, VariableValue] | None = None,
         env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
         """Run in the image repository:tag, with no code of this machine."""
@@ -241,7 +238,7 @@ class Deployment:
         repository: str,
         digest: str,
         username_password_secret: Secret | None = None,
-        environment_variables: Mapping[str, Value] | None = None,
+        environment_variables: Mapping[str, VariableValue] | None = None,
         env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
         """Run in the image repository@digest, with no code of this machine."""
@@ -256,7 +253,7 @@ class Deployment:
         include_sys_path_contents: bool | Iterable[str] | str = True,
         interpreter: AnyInterpreter | None = None,
         globs: Iterable[str] | str | None = None,
-        environment_variables: Mapping[str, Value] | None = None,
+        environment_variables: Mapping[str, VariableValue] | None = None,
         env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> PendingDeployment:
         """Run with the code of this machine.
@@ -300,7 +297,7 @@ class Deployment:
         commit: str | None = None,
         path_to_source: str | None = None,
         interpreter: AnyInterpreter | None = None,
-        environment_variables: Mapping[str, Value] | None = None,
+        environment_variables: Mapping[str, VariableValue] | None = None,
         ssh_key_secret: Secret | None = None,
         editable_install: bool = True,
         env_from: Sequence[SecretRef | ConfigMapRef] = (),
@@ -336,7 +333,7 @@ class Deployment:
     def preinstalled_interpreter(
         cls,
         path_to_interpreter: str,
-        environment_variables: Mapping[str, Value] | None = None,
+        environment_variables: Mapping[str, VariableValue] | None = None,
         env_from: Sequence[SecretRef | ConfigMapRef] = (),
     ) -> Deployment:
         """Run by a Python of the cluster's image, with no code of this machine.
@@ -395,10 +392,10 @@ def check_interpreter(interpreter: object) -> None:
         return
     if isinstance(interpreter, ContainerInterpreterBase):
         secret = interpreter.username_password_secret
-        if secret is not None and not isinstance(secret, KubernetesSecret):
-            raise NotSupportedYet(
-                f"{type(secret).__name__} {LATER}: make a Secret with `kubectl create secret "
-                "docker-registry` and pass shoal.KubernetesSecret(its name)"
+        if not isinstance(secret, (type(None), KubernetesSecret, AwsSecret, AzureSecret)):
+            raise ConfigurationError(
+                "username_password_secret must be shoal.KubernetesSecret(...), "
+                f"shoal.AwsSecret(...) or shoal.AzureSecret(...), not {secret!r}"
             )
     elif isinstance(interpreter, (LocalCondaInterpreter, CondaEnvironmentFile)):
         raise NotSupportedYet(

@@ -49,6 +49,8 @@ class Place:
         cluster: the installation's id, the first part of every key.
         field: what stands in the custom resource, None for the operator's default bucket.
         prefix: all keys of this namespace start with it, without a slash at its end.
+        azure_vault: the chart's, for an AzureSecret that names none; or "".
+        secret_store: what reads secrets of clouds in the cluster, or "".
     """
 
     def __init__(
@@ -57,8 +59,11 @@ class Place:
         cluster: str,
         wish: GenericStorageBucketSpec | None,
         field: StorageField | None,
+        azure_vault: str = "",
+        secret_store: str = "",
     ) -> None:
         self.namespace, self.cluster, self.field = namespace, cluster, field
+        self.azure_vault, self.secret_store = azure_vault, secret_store
         self.prefix = "/".join(part for part in (wish and wish.prefix, cluster, namespace) if part)
         self._wish = wish
         self._opened: S3Storage | None = None
@@ -92,7 +97,8 @@ async def find(api: Client, host: Kubernetes) -> Place:
     told = await _configmap(api, namespace)
     wish = _wish(host.storage_spec, told)
     field = _field(wish) if wish and not _is_default(wish, told) else None
-    place = Place(namespace, told["clusterId"], wish, field)
+    clouds = (told.get(name) or "" for name in ("azureVault", "secretStore"))
+    place = Place(namespace, told["clusterId"], wish, field, *clouds)
     _known[key] = (time.monotonic() + KEPT_SECONDS, place)
     return place
 

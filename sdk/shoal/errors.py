@@ -33,7 +33,7 @@
         ├── NoBucket                 no bucket is configured
         ├── BucketNotFound, AccessDenied, StorageUnavailable    the bucket can't be used
         ├── ConditionalWritesUnsupported    the bucket ignores If-None-Match
-        ├── SecretNotFound           the Secret with the bucket's key can't be read
+        ├── SecretNotFound           the bucket's Secret, or a cloud's secret, can't be read
         ├── InputsNotFound, InputsCorrupt   what was uploaded is not there any more, or changed
         ├── LedgerTampered           somebody else wrote into the job's part of the bucket
         ├── IdInUse                  two custom resources claim the same id
@@ -282,7 +282,7 @@ class ConditionalWritesUnsupported(JobFailedException):
 
 
 class SecretNotFound(JobFailedException):
-    """The Secret with the bucket's key does not exist, or you may not read it."""
+    """A Secret, or a cloud's secret, does not exist, or may not be read."""
 
 
 class InputsNotFound(JobFailedException):

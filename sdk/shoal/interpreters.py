@@ -45,14 +45,21 @@ class KubernetesSecret(Secret):
 
 @dataclass(frozen=True)
 class AwsSecret(Secret):
-    """A secret of AWS Secrets Manager; comes with a later version."""
+    """A secret of AWS Secrets Manager, by name or ARN; read at submission, by this machine's login.
+
+    For images its text is JSON with `username` and `password`.
+    """
 
     secret_name: str
 
 
 @dataclass(frozen=True)
 class AzureSecret(Secret):
-    """A secret of an Azure Key Vault; comes with a later version."""
+    """A secret of an Azure Key Vault; read at submission, by this machine's login.
+
+    `vault_name` is a name or a URL; without one it is SHOAL_AZURE_VAULT's, else the chart's. For
+    images the secret's text is JSON with `username` and `password`.
+    """
 
     secret_name: str
     vault_name: str | None = None
@@ -61,6 +68,7 @@ class AzureSecret(Secret):
 class ContainerInterpreterBase(abc.ABC):
     """A container image in which `python` is the right interpreter."""
 
+    repository_name: str
     username_password_secret: Secret | None
     always_use_local: bool
 

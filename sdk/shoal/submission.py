@@ -10,19 +10,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from shoal import code_upload, discovery, packing
+from shoal import code_upload, discovery, made_secrets, packing
+from shoal.credentials import Credentials
 from shoal.deployment import Deployment, GitRepository
 from shoal.discovery import Place
 from shoal.errors import ApiError, ApiUnreachable, ConfigurationError, ShoalException
+from shoal.external_secrets import EXTERNAL_SECRETS, until_synced
 from shoal.following import LABEL, PROCESS
-from shoal.interpreters import (
-    InterpreterSpecFile,
-    KubernetesSecret,
-    LocalPipInterpreter,
-    PreinstalledInterpreter,
-)
+from shoal.interpreters import InterpreterSpecFile, LocalPipInterpreter, PreinstalledInterpreter
 from shoal.kube import JOBS, MAPJOBS, Client, Resource
 from shoal.machinery import Call
+from shoal.made_secrets import MadeSecret
 from shoal.outages import insist
 from shoal.packages import Packages, debian_sources, packages_for, place_in_repository
 from shoal.resources import Job, MapJob
@@ -47,6 +45,7 @@ class Prepared:
     id: str
     inputs: packing.PackedInputs | None
     deployment: Deployment
+    secrets: tuple[MadeSecret, ...] = ()
 
     @property
     def needs_bucket(self) -> bool:
@@ -55,7 +54,10 @@ class Prepared:
 
 
 def manifest(call: Call, place: Place | None = None) -> Job | MapJob:
-    """Return the resource that the call would create; nothing is uploaded or created."""
+    """Return the resource that the call would create; nothing is uploaded or created.
+
+    Secrets of clouds are read, since the resource names what would be made of them.
+    """
     prepared = prepare(call, place)
     if prepared.inputs and prepared.inputs.items:
         prepared.inputs.items.close()
@@ -63,14 +65,16 @@ def manifest(call: Call, place: Place | None = None) -> Job | MapJob:
 
 
 def prepare(call: Call, place: Place | None) -> Prepared:
-    """Pack the call and make its resource; raises Unpicklable, InvalidResource."""
+    """Pack the call and make its resource; raises Unpicklable, InvalidResource, SecretNotFound."""
     packages = packages_for(call.deployment)
     theirs = _minor_version(packages)
     packing.check_reader(call.function, theirs, _where_it_stands(call.deployment))
+    named = Credentials(place.azure_vault, place.secret_store) if place else Credentials()
+    where = _where(call.deployment, packages, named)
     inputs = _pack(call, portable=theirs != packing.python_version())
     run_id = secrets.token_hex(16)
     spec: dict[str, Any] = {"id": run_id, **_what(call, inputs)}
-    if where := _where(call.deployment, packages):
+    if where:
         spec["deployment"] = where
     if call.resources is not None:
         names = ("cpu", "memory", "ephemeralStorage")
@@ -107,6 +111,7 @@ def prepare(call: Call, place: Place | None) -> Prepared:
         run_id,
         inputs,
         call.deployment,
+        named.made,
     )
 
 
@@ -222,20 +227,21 @@ def _what(call: Call, inputs: packing.PackedInputs | None) -> dict[str, Any]:
     return what
 
 
-def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
+def _where(deployment: Deployment, packages: Packages | None, named: Credentials) -> dict[str, Any]:
     """Return the fields of the resource's `deployment`."""
     where: dict[str, Any] = {}
     if image := deployment.image:
         where["image"] = image.image_name
         if image.always_use_local:
             where["imagePullPolicy"] = "Never"
-        if isinstance(secret := image.username_password_secret, KubernetesSecret):
-            where["imagePullSecrets"] = [{"name": secret.secret_name}]
+        if secret := image.username_password_secret:
+            name = named.for_image(secret, image.repository_name)
+            where["imagePullSecrets"] = [{"name": name}]
     else:
         where["python"] = packages.python if packages else packing.python_version()
     if isinstance(deployment.interpreter, PreinstalledInterpreter):
         where["interpreter"] = deployment.interpreter.path_to_interpreter
-    if environment := _environment(deployment, packages):
+    if environment := _environment(deployment, packages, named):
         where["environment"] = environment
     if code := deployment.code:
         where["code"] = {
@@ -251,20 +257,24 @@ def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
     return where
 
 
-def _environment(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
+def _environment(
+    deployment: Deployment, packages: Packages | None, named: Credentials
+) -> dict[str, Any]:
     """Return the fields of the resource's `environment`."""
     found: dict[str, Any] = {}
     if packages:
         found["requirements"] = list(packages.requirements)
         found["software"] = list(packages.software)
     if deployment.git:
-        found["git"] = _git(deployment.git, deployment.interpreter)
+        found["git"] = _git(deployment.git, deployment.interpreter, named)
     if found.get("git") or found.get("software"):
         found["softwareSources"] = debian_sources()
     return {name: value for name, value in found.items() if value}
 
 
-def _git(git: GitRepository, interpreter: AnyInterpreter | None) -> dict[str, Any]:
+def _git(
+    git: GitRepository, interpreter: AnyInterpreter | None, named: Credentials
+) -> dict[str, Any]:
     """Return the fields of the resource's `environment.git`."""
     fields: dict[str, Any] = {
         "url": git.url,
@@ -275,8 +285,8 @@ def _git(git: GitRepository, interpreter: AnyInterpreter | None) -> dict[str, An
     if isinstance(interpreter, InterpreterSpecFile):
         fields["packages"] = place_in_repository(interpreter)
         fields["editable"] = git.editable
-    if isinstance(git.secret, KubernetesSecret):
-        fields["secretName"] = git.secret.secret_name
+    if git.secret is not None:
+        fields["secretName"] = named.for_git(git.secret, ssh=not git.url.startswith("http"))
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -308,6 +318,40 @@ def _upload_items(storage: Storage, prefix: str, items: IO[bytes], size: int) ->
 
 
 async def _create(api: Client, place: Place, kind: Resource, prepared: Prepared) -> dict[str, Any]:
+    """Create the resource, and before it the Secrets that it is to own."""
+    if not prepared.secrets:
+        return await _create_resource(api, place, kind, prepared)
+    created = await made_secrets.create(api, place.namespace, prepared.secrets)
+    made: dict[str, Any] | None = None
+    try:
+        for secret in prepared.secrets:
+            if secret.resource is EXTERNAL_SECRETS:
+                await until_synced(api, place.namespace, secret.name, secret.of)
+        made = await _create_resource(api, place, kind, prepared)
+        await made_secrets.own(api, place.namespace, prepared.secrets, made)
+        return made
+    except BaseException:
+        await asyncio.shield(_take_back(api, place, kind, made, created))
+        raise
+
+
+async def _take_back(
+    api: Client,
+    place: Place,
+    kind: Resource,
+    made: dict[str, Any] | None,
+    created: list[made_secrets.Created],
+) -> None:
+    if made is not None:
+        with suppress(ShoalException):
+            name, uid = made["metadata"]["name"], made["metadata"]["uid"]
+            await api.delete(kind, name, place.namespace, uid=uid)
+    await made_secrets.remove(api, place.namespace, created)
+
+
+async def _create_resource(
+    api: Client, place: Place, kind: Resource, prepared: Prepared
+) -> dict[str, Any]:
     name, body = prepared.model.name, prepared.model.to_dict()
     body["metadata"].setdefault("labels", {})[LABEL] = PROCESS
     try:

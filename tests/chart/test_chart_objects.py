@@ -176,6 +176,14 @@ def test_the_clean_up_runs_before_the_release_goes(render: Render) -> None:
     assert scale["resourceNames"] == ["shoal"]
 
 
+def test_vault_and_store_are_told_to_the_operator(render: Render) -> None:
+    told = render("production").environment()
+    assert told["SHOAL_OP_AZURE_VAULT"] == "team-vault"
+    assert told["SHOAL_OP_SECRET_STORE"] == "ClusterSecretStore/aws"
+    told = render("dev").environment()
+    assert told["SHOAL_OP_AZURE_VAULT"] == told["SHOAL_OP_SECRET_STORE"] == ""
+
+
 def test_a_pod_disruption_budget_lets_the_node_be_drained(render: Render) -> None:
     assert not render("dev").of("PodDisruptionBudget")
     budget = render("production").one("PodDisruptionBudget", "shoal")

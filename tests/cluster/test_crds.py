@@ -222,6 +222,21 @@ REFUSED = [
         {"function": {"name": "a.b"}, "items": {"inline": [0] * 1001}},
         "must have at most 1000 items",
     ),
+    (
+        "Deployment",
+        {"environmentVariables": [{"name": "A"}]},
+        "set exactly one of value and valueFrom",
+    ),
+    (
+        "Deployment",
+        {"environmentVariables": [{"name": "A", "valueFrom": {}}]},
+        "set exactly one of secretKeyRef and configMapKeyRef",
+    ),
+    (
+        "Deployment",
+        {"envFrom": [{"secretRef": {"name": "a"}, "configMapRef": {"name": "a"}}]},
+        "set exactly one of secretRef and configMapRef",
+    ),
     ("Deployment", {"minWorkers": 3, "maxWorkers": 2}, "minWorkers must not be above maxWorkers"),
 ]
 

@@ -16,13 +16,12 @@ async def secret(place: Place, name: str, **texts: str) -> None:
     await place.api.create(SECRETS, body, place.namespace)
 
 
-def variables(*names: str) -> dict[str, str | None]:
-    import os
-
-    return {name: os.environ.get(name) for name in names}
-
-
 async def test_the_code_sees_what_stands_there(user: Place) -> None:
+    def variables(*names: str) -> dict[str, str | None]:
+        import os
+
+        return {name: os.environ.get(name) for name in names}
+
     await secret(user, "login", token="s3cr3t", SHOAL_DISPATCHER="https://evil", PASSWORD="p$(A)")
     body = {"metadata": {"name": "modes"}, "data": {"mode": "fast"}}
     await user.api.create(CONFIGMAPS, body, user.namespace)

@@ -188,6 +188,8 @@ capabilities: {drop: [ALL]}
 - {name: SHOAL_OP_CREATE_BUCKET, value: {{ or $minio .Values.storage.createBucket | quote }}}
 - {name: SHOAL_OP_BUCKET_SECRET, value: {{ include "shoal.bucketSecret" . | quote }}}
 - {name: SHOAL_OP_USER_SECRET_NAME, value: {{ include "shoal.userSecret" . | quote }}}
+- {name: SHOAL_OP_AZURE_VAULT, value: {{ .Values.secrets.azureVault | quote }}}
+- {name: SHOAL_OP_SECRET_STORE, value: {{ with .Values.secrets.secretStore }}{{ ternary (printf "%s/%s" .kind .name) "" (ne .name "") | quote }}{{ end }}}
 - {name: SHOAL_OP_PYTHON_IMAGES, value: {{ $images | toJson | quote }}}
 - {name: SHOAL_OP_DEFAULT_IMAGE, value: {{ include "shoal.mirrored" (dict "root" . "image" .Values.workers.defaultImage) | quote }}}
 - {name: SHOAL_OP_IMAGE_PULL_SECRETS, value: {{ join "," .Values.workers.imagePullSecrets | quote }}}

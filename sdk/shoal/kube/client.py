@@ -198,14 +198,16 @@ class Client:
         namespace: str | None = None,
         *,
         uid: str | None = None,
+        resource_version: str | None = None,
         grace_seconds: int | None = None,
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
         missing_ok: bool = True,
     ) -> Object | None:
-        """Delete the object, only if it still has that `uid` where one is given (else a 409)."""
+        """Delete the object; only if it still has that `uid` or `resource_version` (else a 409)."""
         body: Object = {"propagationPolicy": propagation}
-        if uid is not None:
-            body["preconditions"] = {"uid": uid}
+        conditions = {"uid": uid, "resourceVersion": resource_version}
+        if given := {name: value for name, value in conditions.items() if value is not None}:
+            body["preconditions"] = given
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from parts import Api, Body
@@ -31,3 +32,9 @@ async def test_who_was_faster_serves_the_namespace(settings: Settings) -> None:
     claims = Claims(Race(theirs), settings)  # type: ignore[arg-type]
     assert not await claims.look("n")
     assert not claims.is_ours("n")
+
+
+def test_users_are_told_of_vault_and_store(settings: Settings) -> None:
+    changed = replace(settings, azure_vault="team", secret_store="SecretStore/aws")
+    told = config_map(changed)["data"]
+    assert (told["azureVault"], told["secretStore"]) == ("team", "SecretStore/aws")

@@ -54,6 +54,8 @@ def test_lists_and_mappings_are_read() -> None:
         ("PYTHON_IMAGES", "3.11"),
         ("PYTHON_IMAGES", '["3.11"]'),
         ("DEFAULT_ENDPOINT", "minio:9000"),
+        ("SECRET_STORE", "aws"),
+        ("SECRET_STORE", "Vault/aws"),
     ],
 )
 def test_what_can_not_be_used_is_named(name: str, value: str) -> None:

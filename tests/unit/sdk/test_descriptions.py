@@ -110,8 +110,6 @@ def test_container_images() -> None:
     [
         shoal.LocalCondaInterpreter("env"),
         shoal.CondaEnvironmentFile("environment.yml"),
-        shoal.ContainerInterpreter("python", username_password_secret=shoal.AwsSecret("x")),
-        shoal.ContainerInterpreter("python", username_password_secret=shoal.AzureSecret("x")),
     ],
 )
 def test_interpreters_of_later_versions_are_refused_by_name(interpreter: Any) -> None:
@@ -119,6 +117,20 @@ def test_interpreters_of_later_versions_are_refused_by_name(interpreter: Any) ->
         shoal.Deployment.mirror_local(interpreter=interpreter)
     with pytest.raises(shoal.NotSupportedYet, match="comes with a later version"):
         shoal.Deployment(interpreter)
+
+
+@pytest.mark.parametrize(
+    "secret", [shoal.KubernetesSecret("x"), shoal.AwsSecret("x"), shoal.AzureSecret("x", "vault")]
+)
+def test_secrets_open_images(secret: shoal.Secret) -> None:
+    image = shoal.Deployment.container_image("python", username_password_secret=secret).image
+    assert image is not None
+    assert image.username_password_secret == secret
+
+
+def test_what_is_no_secret_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"username_password_secret must be"):
+        shoal.Deployment.container_image("python", username_password_secret="pull")  # type: ignore[arg-type]
 
 
 def test_mirror_local_is_awaited_by_asyncio_run_too() -> None:

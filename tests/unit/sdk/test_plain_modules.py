@@ -26,6 +26,8 @@ host = Kubernetes(shoal.GenericStorageBucketSpec("bucket", "http://host:9000"), 
 resources = Resources(logical_cpu=1, memory_gb=1.5, ephemeral_storage_gb=2)
 mirrored = Deployment.mirror_local(globs="*.csv", interpreter=shoal.ContainerInterpreter("python"))
 image = Deployment.container_image("python", "3.9-slim", shoal.KubernetesSecret("pull"))
+token = {"TOKEN": shoal.SecretKeyRef("login", "token")}
+private = Deployment(environment_variables=token, env_from=[shoal.ConfigMapRef("settings")])
 local = Local()
 result = shoal.TaskResult(0, True, "SUCCEEDED").result_or_raise()
 assert result is None
