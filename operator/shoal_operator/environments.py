@@ -166,7 +166,8 @@ class EnvironmentKeeper:
             url = own.url_to_get(archive["key"])
         except (BucketProblem, StorageError) as error:
             raise NotAttachedYet(str(error)) from error
-        return {"url": url, **{key: archive[key] for key in _TOLD}}
+        told = {key: archive[key] for key in _TOLD}
+        return {"url": url, **told, "conda": archive.get("conda") is True}
 
     def _is_asked_anew(self, deployment: CustomResource, uid: str) -> bool:
         return bool(uid) and any(run.met == uid for run in self._runs_of(deployment))

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic.config import JsonDict
 
 from .model import Model
-from .rules import Rule
+from .rules import Rule, only_one_of
 from .values import ImageName, ImagePath, ImagePython, ObjectName, Quantity, Sha256, Size
 
 
@@ -80,14 +80,68 @@ DebianPackage = Annotated[
 ]
 
 
+CondaChannel = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][^\s,]*$", max_length=1024),
+]
+
+
+CondaPackage = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_][^\n\r]*$", max_length=1024),
+]
+
+
+CondaUrl = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^https?://[^\s#]+/[^\s/#]+/[^\s/#]+\.(conda|tar\.bz2)(#(sha256:)?[0-9A-Fa-f]+)?$",
+        max_length=2048,
+    ),
+]
+
+
+class Conda(Model):
+    """Conda packages, Python among them."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        only_one_of("packages", "explicit"),
+        Rule(
+            "has(self.channels) == has(self.packages)",
+            "packages come from channels: set both, or neither beside explicit",
+            holds=lambda c: (c.channels is None) == (c.packages is None),
+        ),
+    )
+    channels: list[CondaChannel] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=50,
+        description="Where packages come from, the first before the others: URLs, or names such as "
+        "conda-forge.",
+    )
+    packages: list[CondaPackage] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="Match specs, such as python=3.12 or numpy=2.1.*; what they need is added.",
+    )
+    explicit: list[CondaUrl] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="URLs of packages, as `conda list --explicit` prints them, each with #MD5 or "
+        "#sha256:SHA256 or none; nothing is added.",
+    )
+
+
 class Environment(Model):
     """Packages that a builder Pod installs once, and each worker unpacks."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "has(self.requirements) || has(self.software)",
-            "names nothing to install: set requirements, software or both",
-            holds=lambda e: e.requirements is not None or e.software is not None,
+            "has(self.requirements) || has(self.conda) || has(self.software)",
+            "names nothing to install: set requirements, conda or software",
+            holds=lambda e: any(x is not None for x in (e.requirements, e.conda, e.software)),
         ),
         Rule(
             "!has(self.softwareSources) || has(self.software)",
@@ -101,7 +155,12 @@ class Environment(Model):
         max_length=2000,
         description="Lines of a requirements.txt, such as numpy==2.3.1 or --extra-index-url URL. "
         "Nothing in them may lie on the machine that wrote them. They take the place of the "
-        "image's own packages.",
+        "image's own packages, and go beside those of conda.",
+    )
+    conda: Conda | None = Field(
+        default=None,
+        description="Conda packages. The code runs under the Python among them, whichever the "
+        "image has.",
     )
     software: list[DebianPackage] | None = Field(
         default=None,

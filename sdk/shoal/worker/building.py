@@ -1,8 +1,8 @@
 """Builds an environment: what the Job of a builder Pod calls, once for all workers.
 
 The environment is made at the very path where workers unpack it, since scripts in it name that
-path. The tools are uv, which the operator serves, and the image's apt; their words go to the Job's
-output. What comes of it is one archive in the bucket; only its key, digest and size are the Job's
+path. The tools are uv and py-rattler (`conda`), which the operator serves, and the image's apt; their
+words go to the Job's output. What comes of it is one archive in the bucket; only its key, digest and size are the Job's
 result.
 """
 
@@ -18,7 +18,7 @@ import tarfile
 import time
 from typing import Any
 
-from . import PROTOCOL
+from . import PROTOCOL, conda
 from .environment import PATIENCE, RETRIES, digest, folder, offer_software, software_folder
 from .objects import ObjectError, Objects, Rejected
 from .transport import Refused, Unreachable, line_from_environment
@@ -36,11 +36,12 @@ def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
 
     It has ``requirements`` (lines of a requirements.txt), ``software`` (Debian packages) and
     ``softwareSources`` (lines of a sources.list; none means the image's), each of them a list that
-    may be missing. Without requirements the image's own Python packages stay visible.
+    may be missing. Without requirements the image's own Python packages stay visible. With
+    ``conda`` (see `conda.command`) the requirements are installed beside its packages.
 
     `machine` is the architecture of the tool that the operator serves, as `platform.machine` says
     it. The result has the archive's ``key``, ``sha256`` and ``size`` in bytes, and the ``python``
-    and ``machine`` that the environment is for.
+    and ``machine`` that the environment is for; ``conda`` is true where that Python is its own.
 
     Raises:
         BuildFailed: with the tool's words.
@@ -54,7 +55,11 @@ def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
     target = folder()
     shutil.rmtree(target, ignore_errors=True)  # of an attempt before this one
     requirements = wanted.get("requirements") or []
-    _make(target, own=not requirements)
+    if wanted.get("conda"):
+        python = _make_conda(wanted["conda"], target)
+    else:
+        python = platform.python_version()
+        _make(target, own=not requirements)
     if wanted.get("software"):
         _install_software(wanted["software"], wanted.get("softwareSources") or [])
         offer_software()  # git may be among it, or a library that a package is built with
@@ -68,8 +73,9 @@ def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
         "key": _upload(archive),
         "sha256": sha256,
         "size": size,
-        "python": platform.python_version(),
+        "python": python,
         "machine": machine,
+        "conda": bool(wanted.get("conda")),
     }
 
 
@@ -78,6 +84,15 @@ def _make(target: str, *, own: bool) -> None:
     _fetch_tool(_uv())
     shown = ["--system-site-packages"] if own else []
     _run(_uv(), "venv", "--quiet", *shown, "--python", sys.executable, target)
+
+
+def _make_conda(wanted: dict[str, Any], target: str) -> str:
+    """Install conda packages; return the version of the Python among them."""
+    tool = os.path.join(os.environ["SHOAL_SCRATCH"], "rattler.tar")
+    _fetch_tool(tool, "/v1/rattler")
+    _run(*conda.command(wanted, tool, target))
+    _fetch_tool(_uv())
+    return conda.version_of_python(target)
 
 
 def _install_packages(requirements: list[str], target: str) -> None:
@@ -136,12 +151,12 @@ def _install_software(packages: list[str], sources: list[str]) -> None:
             _run(dpkg, "--extract", os.path.join(archives, name), software_folder())
 
 
-def _fetch_tool(path: str) -> None:
+def _fetch_tool(path: str, route: str = "/v1/uv") -> None:
     line, patience = line_from_environment(PROTOCOL), _Patience()
     while True:
         try:
             with open(path, "wb") as file:
-                line.fetch("/v1/uv", file)
+                line.fetch(route, file)
             break
         except (Unreachable, Refused) as error:
             patience.pause(error)
