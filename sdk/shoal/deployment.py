@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.errors import ConfigurationError, NotSupportedYet
 from shoal.interpreters import (
-    CondaEnvironmentFile,
     ContainerAtDigestInterpreter,
     ContainerInterpreter,
     ContainerInterpreterBase,
     InterpreterSpecFile,
     KubernetesSecret,
-    LocalCondaInterpreter,
     LocalInterpreter,
     PreinstalledInterpreter,
     Secret,
@@ -169,8 +167,9 @@ class Deployment:
             additional_sys_paths: more folders, as if they were on sys.path.
             include_sys_path_contents: upload the .py and .so files of those folders; or a list of
                 extensions to upload instead; or False to upload only what `globs` says.
-            interpreter: a ContainerInterpreter or ContainerAtDigestInterpreter, or a
-                PipRequirementsFile or LocalPipInterpreter, whose packages are installed once.
+            interpreter: a ContainerInterpreter or ContainerAtDigestInterpreter, or one whose
+                packages are installed once, such as a PipRequirementsFile, CondaEnvironmentFile or
+                LocalPipInterpreter.
             globs: more files, by patterns relative to the current folder ("**" goes deep). Files
                 outside of the current folder's parent and of the folders above are a ValueError.
             environment_variables: set where the code runs.
@@ -272,11 +271,6 @@ def check_interpreter(interpreter: object) -> None:
                 f"{type(secret).__name__} {LATER}: make a Secret with `kubectl create secret "
                 "docker-registry` and pass shoal.KubernetesSecret(its name)"
             )
-    elif isinstance(interpreter, (LocalCondaInterpreter, CondaEnvironmentFile)):
-        raise NotSupportedYet(
-            f"{type(interpreter).__name__} {LATER}: build an image with what you need, and pass "
-            "shoal.ContainerInterpreter(its name, its tag)"
-        )
     elif not isinstance(
         interpreter, (LocalInterpreter, InterpreterSpecFile, PreinstalledInterpreter)
     ):

@@ -11,16 +11,19 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from shoal import lock_files, requirement_lines
+from shoal import conda_files, conda_prefixes, lock_files, requirement_lines
+from shoal.conda_files import CondaPackages
 from shoal.errors import ConfigurationError
 from shoal.interpreters import (
+    CondaEnvironmentFile,
     InterpreterSpecFile,
+    LocalCondaInterpreter,
     LocalPipInterpreter,
     PipRequirementsFile,
     PoetryProjectPath,
@@ -61,13 +64,21 @@ class Packages:
 
     Attributes:
         requirements: lines of a requirements.txt that name nothing of this machine.
-        python: the version of Python, "3.11" or "3.11.4".
+        python: the version of Python, "3.11" or "3.11.4"; "" if a conda environment leaves it open.
         software: Debian packages.
+        conda: conda packages, which bring the Python.
     """
 
     requirements: tuple[str, ...]
     python: str
     software: tuple[str, ...] = ()
+    conda: CondaPackages | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resource's field ``environment``; empty where nothing is to be installed."""
+        found = {"requirements": list(self.requirements), "software": list(self.software)}
+        conda = {"conda": self.conda.to_dict()} if self.conda else {}
+        return {name: some for name, some in found.items() if some} | conda
 
 
 def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
@@ -76,7 +87,11 @@ def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
     Raises:
         ConfigurationError: a file is missing, or something in it can't be had elsewhere.
     """
-    if isinstance(interpreter, LocalPipInterpreter):
+    conda = None
+    if isinstance(interpreter, CondaEnvironmentFile | LocalCondaInterpreter):
+        conda = _conda(interpreter)
+        lines, python = list(conda.requirements), conda.python
+    elif isinstance(interpreter, LocalPipInterpreter):
         path = os.path.abspath(os.path.expanduser(interpreter.path_to_interpreter))
         found = _frozen(path, _stamp(path))
         lines, python = list(found.requirements), interpreter.python_version or found.python
@@ -96,7 +111,16 @@ def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
         lines = []
     elif not requirement_lines.names_index(lines):
         lines = [*_index(), *lines]
-    return Packages(tuple(lines), python, software)
+    return Packages(tuple(lines), python, software, conda)
+
+
+def _conda(interpreter: CondaEnvironmentFile | LocalCondaInterpreter) -> CondaPackages:
+    """Return the conda packages that the interpreter names or has, and those of pip beside them."""
+    if isinstance(interpreter, CondaEnvironmentFile):
+        path = Path(interpreter.path_to_file).expanduser()
+        return conda_files.of_file(path, interpreter.file_format)
+    found = conda_prefixes.read(conda_prefixes.find(interpreter.environment_name_or_path))
+    return replace(found.conda, requirements=_lines(found.pip, "LocalCondaInterpreter"))
 
 
 def _index() -> tuple[str, ...]:
@@ -150,15 +174,22 @@ def _frozen(python: str, _stamped: tuple[object, ...]) -> Packages:
             f"LocalPipInterpreter: {python} does not tell what is installed, as a Python would: "
             f"{words[:500]}"
         ) from error
+    return Packages(_lines(told["found"], "LocalPipInterpreter"), told["python"])
+
+
+def _lines(
+    found: Iterable[tuple[str, str, dict[str, object]]], interpreter: str
+) -> tuple[str, ...]:
+    """Return the lines for what is installed: names, versions and origins."""
     lines: dict[str, str] = {}
-    for name, version, direct in told["found"]:
-        line = _requirement(name, version, direct)
+    for name, version, direct in found:
+        line = _requirement(name, version, direct, interpreter)
         if line and name.lower() not in ("pip", "setuptools", "wheel", "distribute"):
             lines.setdefault(re.sub(r"[-_.]+", "-", name).lower(), line)
-    return Packages(tuple(line for _, line in sorted(lines.items())), told["python"])
+    return tuple(line for _, line in sorted(lines.items()))
 
 
-def _requirement(name: str, version: str, direct: dict[str, object]) -> str:
+def _requirement(name: str, version: str, direct: dict[str, object], interpreter: str) -> str:
     """Return a line for an installed package; none for an editable one, which is code."""
     if not direct:
         return f"{name}=={version}"
@@ -170,7 +201,7 @@ def _requirement(name: str, version: str, direct: dict[str, object]) -> str:
         return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
     if url.startswith("file:"):
         raise ConfigurationError(
-            f"LocalPipInterpreter: {name} {version} was installed from {url}, which is on this "
+            f"{interpreter}: {name} {version} was installed from {url}, which is on this "
             "machine only: install it from an index, or leave it out"
         )
     return f"{name} @ {url}"

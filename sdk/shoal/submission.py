@@ -186,12 +186,14 @@ def _pack(call: Call) -> packing.PackedInputs | None:
 def _check_version(call: Call) -> None:
     """Refuse a callable for a Python that can't read this one's pickles."""
     ours = packing.python_version()
-    theirs = ".".join(call.packages.python.split(".")[:2]) if call.packages else ours
+    said = call.packages.python if call.packages else ""
+    theirs = ".".join(said.split(".")[:2]) or ours
     if callable(call.function) and theirs != ours:
+        is_conda = call.packages is not None and call.packages.conda is not None
+        what = "the conda environment's python" if is_conda else "python_version"
         raise ConfigurationError(
-            f"python_version is {theirs}, this is Python {ours}: a function that is handed over as "
-            f"an object can't be read there. Say {ours!r}, or name the function as "
-            "'module.function'"
+            f"{what} is {theirs}, this is Python {ours}: a function that is handed over as an "
+            f"object can't be read there. Say {ours!r}, or name the function as 'module.function'"
         )
 
 
@@ -220,12 +222,12 @@ def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
         if isinstance(secret := image.username_password_secret, KubernetesSecret):
             where["imagePullSecrets"] = [{"name": secret.secret_name}]
     else:
-        where["python"] = packages.python if packages else packing.python_version()
+        names_one = packages if packages and not packages.conda else None  # conda brings its own
+        where["python"] = names_one.python if names_one else packing.python_version()
     if isinstance(deployment.interpreter, PreinstalledInterpreter):
         where["interpreter"] = deployment.interpreter.path_to_interpreter
-    if packages and (packages.requirements or packages.software):
-        environment = {"requirements": packages.requirements, "software": packages.software}
-        where["environment"] = {name: list(some) for name, some in environment.items() if some}
+    if packages and (environment := packages.to_dict()):
+        where["environment"] = environment
     if code := deployment.code:
         where["code"] = {
             "sha256": code.sha256,
@@ -233,9 +235,11 @@ def _where(deployment: Deployment, packages: Packages | None) -> dict[str, Any]:
             "sysPaths": list(code.sys_paths),
             "workingDirectory": code.working_directory,
         }
-    if deployment.environment_variables:
-        variables = sorted(deployment.environment_variables.items())
-        where["environmentVariables"] = [{"name": n, "value": v} for n, v in variables]
+    variables = dict(packages.conda.variables) if packages and packages.conda else {}
+    variables.update(deployment.environment_variables or {})
+    if variables:
+        named = sorted(variables.items())
+        where["environmentVariables"] = [{"name": n, "value": v} for n, v in named]
     return where
 
 

@@ -1,9 +1,9 @@
 """Builds an environment: what the Job of a builder Pod calls, once for all workers.
 
 The environment is made at the very path where workers unpack it, since scripts in it name that
-path. The tools are uv and py-rattler (`conda`), which the operator serves, and the image's apt; their
-words go to the Job's output. What comes of it is one archive in the bucket; only its key, digest and size are the Job's
-result.
+path. The tools are uv and py-rattler (`conda`), which the operator serves, and the image's apt;
+their words go to the Job's output. What comes of it is one archive in the bucket; only its key,
+digest and size are the Job's result.
 """
 
 from __future__ import annotations

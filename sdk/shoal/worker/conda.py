@@ -12,6 +12,7 @@ import glob
 import hashlib
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -85,12 +86,12 @@ def _install_or_exit(wanted: dict[str, Any], target: str, cache: str) -> None:
     os.environ["RATTLER_CACHE_DIR"] = cache
     from rattler import exceptions
 
-    of_rattler = tuple(one for one in vars(exceptions).values() if isinstance(one, type))
+    told: Any = tuple(one for one in vars(exceptions).values() if isinstance(one, type))
     try:
         asyncio.run(_install(wanted, target, cache))
     except (exceptions.GatewayError, exceptions.FetchRepoDataError) as error:
         sys.exit(f"{error}\n{HINT}")
-    except (*of_rattler, RuntimeError) as error:  # a RuntimeError: a package can't be fetched
+    except (*told, RuntimeError) as error:  # a RuntimeError: a package can't be fetched
         sys.exit(str(error))
     if not version_of_python(target):
         sys.exit("none of the packages is python, or needs it: add python to the packages")
@@ -184,7 +185,7 @@ async def _fetched(client: Any, explicit: list[str], folder: str) -> list[Any]:
         path = os.path.join(folder, str(number), urllib.parse.unquote(name))
         os.makedirs(os.path.dirname(path))
         print(f"fetch {url}")
-        await package_streaming.download_to_path(client, url, path)
+        await package_streaming.download_to_path(client, url, pathlib.Path(path))
         _check_digest(path, url, expected)
         records.append(await rattler.RepoDataRecord.from_package_archive(path))
     return records
@@ -250,9 +251,7 @@ def _note_activation(target: str, path: str) -> None:
         json.dump(told, file)
 
 
-def _activated(
-    target: str, scripts: list[str], told: dict[str, str], path: str
-) -> dict[str, str]:
+def _activated(target: str, scripts: list[str], told: dict[str, str], path: str) -> dict[str, str]:
     """Return the variables that activation scripts have set or changed."""
     programs = os.path.join(target, "bin")
     before = {**os.environ, **told, "CONDA_PREFIX": target}
