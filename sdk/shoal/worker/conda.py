@@ -86,12 +86,12 @@ def _install_or_exit(wanted: dict[str, Any], target: str, cache: str) -> None:
     os.environ["RATTLER_CACHE_DIR"] = cache
     from rattler import exceptions
 
-    told: Any = tuple(one for one in vars(exceptions).values() if isinstance(one, type))
+    named: Any = (getattr(exceptions, name) for name in exceptions.__all__)
     try:
         asyncio.run(_install(wanted, target, cache))
     except (exceptions.GatewayError, exceptions.FetchRepoDataError) as error:
         sys.exit(f"{error}\n{HINT}")
-    except (*told, RuntimeError) as error:  # a RuntimeError: a package can't be fetched
+    except (*named, RuntimeError) as error:  # a RuntimeError: a package can't be fetched
         sys.exit(str(error))
     if not version_of_python(target):
         sys.exit("none of the packages is python, or needs it: add python to the packages")

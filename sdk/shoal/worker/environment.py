@@ -31,7 +31,7 @@ RETRIES = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 PROGRAMS = ("usr/bin", "bin", "usr/sbin", "sbin", "usr/games")
 LIBRARIES = ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib", "lib")
 #: The file in a conda environment that says what activation would set, by name.
-ACTIVATION = os.path.join("conda-meta", "activation.json")
+ACTIVATION = "activation.json"
 
 
 class EnvironmentUnusable(Exception):
