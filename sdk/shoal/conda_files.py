@@ -67,9 +67,9 @@ def of_file(path: Path, file_format: str | None = None) -> CondaPackages:
         raise ConfigurationError(
             f"{path} has no line {_MARK}: write it with `conda list --explicit --md5`"
         )
-    if is_list and file_format != "env_export":
-        return _of_list(text, path)
-    return _of_yaml(text, path)
+    if file_format == "env_export" and is_list:
+        raise ConfigurationError(f"{path} has a line {_MARK}: its file_format is 'list'")
+    return _of_list(text, path) if is_list else _of_yaml(text, path)
 
 
 def _of_list(text: str, path: Path) -> CondaPackages:

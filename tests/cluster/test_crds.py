@@ -211,6 +211,22 @@ REFUSED = [
         {"function": {"name": "a.b"}, "items": {"inline": [0] * 1001}},
         "must have at most 1000 items",
     ),
+    ("Deployment", {"environment": {}}, "set requirements, conda or software"),
+    (
+        "Deployment",
+        {"environment": {"conda": {"channels": ["forge"]}}},
+        "set exactly one of packages and explicit",
+    ),
+    (
+        "Deployment",
+        {"environment": {"conda": {"packages": ["python"]}}},
+        "packages come from channels: set both",
+    ),
+    (
+        "Deployment",
+        {"environment": {"conda": {"explicit": ["zlib=1.3"]}}},
+        "spec.environment.conda.explicit[0] in body should match",
+    ),
     ("Deployment", {"minWorkers": 3, "maxWorkers": 2}, "minWorkers must not be above maxWorkers"),
 ]
 

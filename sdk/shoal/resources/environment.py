@@ -12,6 +12,7 @@ from pydantic.config import JsonDict
 
 from .model import Model
 from .rules import Rule, only_one_of
+from .validation import CONDA_CHANNEL, CONDA_URL
 from .values import ImageName, ImagePath, ImagePython, ObjectName, Quantity, Sha256, Size
 
 
@@ -82,7 +83,7 @@ DebianPackage = Annotated[
 
 CondaChannel = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][^\s,]*$", max_length=1024),
+    StringConstraints(pattern=CONDA_CHANNEL, max_length=1024),
 ]
 
 
@@ -92,13 +93,7 @@ CondaPackage = Annotated[
 ]
 
 
-CondaUrl = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^https?://[^\s#]+/[^\s/#]+/[^\s/#]+\.(conda|tar\.bz2)(#(sha256:)?[0-9A-Fa-f]+)?$",
-        max_length=2048,
-    ),
-]
+CondaUrl = Annotated[str, StringConstraints(pattern=CONDA_URL, max_length=2048)]
 
 
 class Conda(Model):

@@ -125,7 +125,7 @@ async def _solved(client: Any, channels: list[str], packages: list[str]) -> list
     """
     import rattler
 
-    specs = [rattler.MatchSpec(package) for package in packages]
+    specs = [_spec(package) for package in packages]
     sources = _sources(channels)
     known = {source.base_url for source in sources}
     for spec in specs:
@@ -151,6 +151,15 @@ async def _solved(client: Any, channels: list[str], packages: list[str]) -> list
             reason = error
     pinned = any(spec.build is not None for spec in specs)
     raise rattler.exceptions.SolverError(f"{reason}\n{BUILDS}" if pinned else str(reason))
+
+
+def _spec(package: str) -> Any:
+    import rattler
+
+    try:
+        return rattler.MatchSpec(package)
+    except rattler.exceptions.InvalidMatchSpecError as error:
+        sys.exit(f"{package!r} is no match spec, such as numpy=2.1.*: {error}")
 
 
 def _sources(channels: list[str]) -> list[Any]:

@@ -108,8 +108,6 @@ def test_container_images() -> None:
 @pytest.mark.parametrize(
     "interpreter",
     [
-        shoal.LocalCondaInterpreter("env"),
-        shoal.CondaEnvironmentFile("environment.yml"),
         shoal.ContainerInterpreter("python", username_password_secret=shoal.AwsSecret("x")),
         shoal.ContainerInterpreter("python", username_password_secret=shoal.AzureSecret("x")),
     ],

@@ -136,6 +136,9 @@ def test_an_environment_of_another_python_or_machine_is_refused() -> None:
         check({**fits, "python": "3.8.1"})
     with pytest.raises(EnvironmentUnusable, match="on riscv64, this is"):
         check({**fits, "machine": "riscv64"})
+    check({**fits, "python": "3.8.1", "conda": True})  # it brings its own
+    with pytest.raises(EnvironmentUnusable, match="on riscv64, this is"):
+        check({**fits, "machine": "riscv64", "conda": True})
 
 
 def test_unpacking_keeps_links_and_leaves_nothing_beside(served: Served, tmp_path: Path) -> None:
@@ -178,6 +181,37 @@ def test_who_gives_up_tells_the_kubelet_and_the_remedy(served: Served, tmp_path:
     assert "on riscv64, this is" in note.read_text()
     assert "delete jobs.shoal.dev/environment-x to have it built again" in note.read_text()
     assert note.read_text() in done.stderr
+
+
+def test_a_conda_environment_is_entered_as_activated(served: Served, tmp_path: Path) -> None:
+    """Its Python is run with what activation sets; what the Pod says goes before that."""
+    source = tmp_path / "environment"
+    tell = "import json, os; print(json.dumps(dict(os.environ)))"
+    (source / "bin" / "python").unlink()
+    (source / "bin" / "python").write_text(f"#!/bin/sh\nexec {sys.executable} -c '{tell}'\n")
+    (source / "bin" / "python").chmod(0o755)
+    (source / environment.ACTIVATION).write_text('{"BELL": "ding", "SAID": "by the package"}')
+    served.pack(source)
+    served.about |= {"python": "3.8.1", "conda": True}
+    code = "from shoal.worker import environment; environment.enter()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "SHOAL_ENVIRONMENT": "environment-x",
+            "SHOAL_LIBRARY": str(tmp_path / "worker.zip" / "lib"),
+            "SAID": "by the Pod",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    home = str(tmp_path / "scratch" / "environment")
+    assert (told["CONDA_PREFIX"], told["BELL"], told["SAID"]) == (home, "ding", "by the Pod")
+    assert told["PATH"].split(os.pathsep)[0] == f"{home}/bin"
+    assert told.get("VIRTUAL_ENV") == os.environ.get("VIRTUAL_ENV")
 
 
 def test_the_tool_is_fetched_whole(served: Served, tmp_path: Path) -> None:
