@@ -56,7 +56,7 @@ def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
     shutil.rmtree(target, ignore_errors=True)  # of an attempt before this one
     requirements = wanted.get("requirements") or []
     if wanted.get("conda"):
-        python = _make_conda(wanted["conda"], target)
+        python = _make_conda(wanted, target)
     else:
         python = platform.python_version()
         _make(target, own=not requirements)
@@ -90,8 +90,10 @@ def _make_conda(wanted: dict[str, Any], target: str) -> str:
     """Install conda packages; return the version of the Python among them."""
     tool = os.path.join(os.environ["SHOAL_SCRATCH"], "rattler.tar")
     _fetch_tool(tool, "/v1/rattler")
-    _run(*conda.command(wanted, tool, target))
-    _fetch_tool(_uv())
+    _run(*conda.command(wanted["conda"], tool, target))
+    os.remove(tool)
+    if wanted.get("requirements"):
+        _fetch_tool(_uv())
     return conda.version_of_python(target)
 
 

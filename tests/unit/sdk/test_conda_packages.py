@@ -85,6 +85,11 @@ def test_an_exported_environment(tmp_path: Path) -> None:
     assert read(tmp_path, EXPORTED, file_format="env_export").python == "3.12.4"
 
 
+def test_the_examples_file() -> None:
+    found = of_file(Path(__file__).parents[3] / "examples" / "environment.yml")
+    assert (found.python, found.requirements) == ("3.11", ("six==1.17.0",))
+
+
 def test_an_explicit_list(tmp_path: Path) -> None:
     for how in ({}, {"file_format": "list"}):
         found = read(tmp_path, LISTED, **how)
