@@ -26,9 +26,13 @@ from .environment import ACTIVATION
 #: The oldest Python that py-rattler is made for.
 OLDEST = (3, 10)
 #: What the channel of this name means.
-DEFAULTS = "https://repo.anaconda.com/pkgs/main,https://repo.anaconda.com/pkgs/r"
+DEFAULTS = "pkgs/main,pkgs/r"
 #: Where channels with a mere name are.
 ALIAS = "https://conda.anaconda.org/"
+#: Where a channel is whose name begins with pkgs/.
+PACKAGES = "https://repo.anaconda.com/"
+#: How many packages of an explicit list are fetched at one time.
+DOWNLOADS = 10
 #: What a shell sets on its own, or what the worker sets itself.
 OF_SHELLS = frozenset(("PATH", "PWD", "OLDPWD", "SHLVL", "_", "CONDA_PREFIX"))
 
@@ -125,13 +129,12 @@ async def _solved(client: Any, channels: list[str], packages: list[str]) -> list
     """
     import rattler
 
-    specs = [_spec(package) for package in packages]
-    sources = _sources(channels)
-    known = {source.base_url for source in sources}
-    for spec in specs:
-        if spec.channel is not None and spec.channel.base_url not in known:
-            known.add(spec.channel.base_url)
-            sources.append(spec.channel)
+    pairs = [_channel_and_spec(package) for package in packages]
+    specs = [spec for _, spec in pairs]
+    urls = [
+        url for name in (*channels, *(name for name, _ in pairs if name)) for url in _urls(name)
+    ]
+    sources = [rattler.Channel(url) for url in dict.fromkeys(urls)]
     print(f"solving: {', '.join(packages)}")
     print(f"channels: {', '.join(source.base_url for source in sources)}")
     gateway = rattler.Gateway(client=client)
@@ -153,26 +156,30 @@ async def _solved(client: Any, channels: list[str], packages: list[str]) -> list
     raise rattler.exceptions.SolverError(f"{reason}\n{BUILDS}" if pinned else str(reason))
 
 
-def _spec(package: str) -> Any:
+def _channel_and_spec(package: str) -> tuple[str, Any]:
+    """Return the channel that a match spec names, "" for none, and the spec with its URL."""
     import rattler
 
+    name, named, rest = package.rpartition("::")
+    urls = _urls(name) if named else []
+    text = f"{urls[0]}::{rest}" if len(urls) == 1 else rest  # defaults are several
     try:
-        return rattler.MatchSpec(package)
+        return name, rattler.MatchSpec(text)
     except rattler.exceptions.InvalidMatchSpecError as error:
         sys.exit(f"{package!r} is no match spec, such as numpy=2.1.*: {error}")
 
 
-def _sources(channels: list[str]) -> list[Any]:
-    """Return the channels, the meaning of names as the variables of conda's own say."""
-    import rattler
-
-    defaults = os.environ.get("CONDA_DEFAULT_CHANNELS") or DEFAULTS
+def _urls(channel: str) -> list[str]:
+    """Return where a channel is; what a name means is said by the variables of conda's own."""
+    if channel == "defaults":
+        defaults = os.environ.get("CONDA_DEFAULT_CHANNELS") or DEFAULTS
+        return [url for name in defaults.split(",") for url in _urls(name.strip())]
+    if "://" in channel:
+        return [channel.rstrip("/")]
+    if channel.startswith("pkgs/"):
+        return [PACKAGES + channel]
     alias = os.environ.get("CONDA_CHANNEL_ALIAS") or ALIAS
-    names: list[str] = []
-    for name in channels:
-        names += defaults.split(",") if name == "defaults" else [name]
-    configuration = rattler.ChannelConfig(channel_alias=alias.rstrip("/") + "/")
-    return [rattler.Channel(name.strip(), configuration) for name in dict.fromkeys(names)]
+    return [f"{alias.rstrip('/')}/{channel}"]
 
 
 async def _fetched(client: Any, explicit: list[str], folder: str) -> list[Any]:
@@ -180,10 +187,9 @@ async def _fetched(client: Any, explicit: list[str], folder: str) -> list[Any]:
     import rattler
     from rattler import package_streaming
 
-    os.makedirs(folder)
-    ours = str(rattler.Subdir.current())
-    records = []
-    for number, text in enumerate(explicit):
+    ours, room = str(rattler.Subdir.current()), asyncio.Semaphore(DOWNLOADS)
+
+    async def fetched(number: int, text: str) -> Any:
         url, _, expected = text.partition("#")
         subdir, name = urllib.parse.urlsplit(url).path.split("/")[-2:]
         if subdir not in (ours, "noarch"):
@@ -193,11 +199,13 @@ async def _fetched(client: Any, explicit: list[str], folder: str) -> list[Any]:
             )
         path = os.path.join(folder, str(number), urllib.parse.unquote(name))
         os.makedirs(os.path.dirname(path))
-        print(f"fetch {url}")
-        await package_streaming.download_to_path(client, url, pathlib.Path(path))
-        _check_digest(path, url, expected)
-        records.append(await rattler.RepoDataRecord.from_package_archive(path))
-    return records
+        async with room:
+            print(f"fetch {url}")
+            await package_streaming.download_to_path(client, url, pathlib.Path(path))
+            _check_digest(path, url, expected)
+            return await rattler.RepoDataRecord.from_package_archive(path)
+
+    return await asyncio.gather(*(fetched(*numbered) for numbered in enumerate(explicit)))
 
 
 def _check_digest(path: str, url: str, expected: str) -> None:
@@ -244,10 +252,10 @@ def _compile(target: str) -> None:
     subprocess.run([python, "-m", "compileall", "-qq", *folders], check=False)
 
 
-def _note_activation(target: str, path: str) -> None:
+def _note_activation(target: str, scratch: str) -> None:
     """Write down what activation would set: by the packages' files, and by their scripts.
 
-    `path` is that of a file which may be written.
+    `scratch` is the path of a file for a while.
     """
     told: dict[str, str] = {}
     for path in sorted(glob.glob(os.path.join(target, "etc", "conda", "env_vars.d", "*.json"))):
@@ -255,12 +263,14 @@ def _note_activation(target: str, path: str) -> None:
             told.update(json.load(file))
     scripts = sorted(glob.glob(os.path.join(target, "etc", "conda", "activate.d", "*.sh")))
     if scripts:
-        told.update(_activated(target, scripts, told, path))
+        told.update(_activated(target, scripts, told, scratch))
     with open(os.path.join(target, ACTIVATION), "w", encoding="utf-8") as file:
         json.dump(told, file)
 
 
-def _activated(target: str, scripts: list[str], told: dict[str, str], path: str) -> dict[str, str]:
+def _activated(
+    target: str, scripts: list[str], told: dict[str, str], scratch: str
+) -> dict[str, str]:
     """Return the variables that activation scripts have set or changed."""
     programs = os.path.join(target, "bin")
     before = {**os.environ, **told, "CONDA_PREFIX": target}
@@ -270,10 +280,10 @@ def _activated(target: str, scripts: list[str], told: dict[str, str], path: str)
     code = 'for one in "$@"; do . "$one"; done; "$CONDA_PREFIX/bin/python" -c "$TELL" "$TOLD"'
     subprocess.run(
         [shell, "-c", code, shell, *scripts],
-        env={**before, "TELL": tell, "TOLD": path},
+        env={**before, "TELL": tell, "TOLD": scratch},
         check=True,
     )
-    with open(path, encoding="utf-8") as file:
+    with open(scratch, encoding="utf-8") as file:
         after: dict[str, str] = json.load(file)
     ignored = OF_SHELLS | {"TELL", "TOLD"}
     return {n: v for n, v in after.items() if n not in ignored and before.get(n) != v}

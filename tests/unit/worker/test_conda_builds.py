@@ -144,6 +144,9 @@ def test_what_activation_sets_is_noted(stand: Stand) -> None:
         "BELL_OLD": "yes",
         "BELL_SIZE": "small",
     }, told
+    assert json.loads((stand.target / "etc/conda/env_vars.d/bell.json").read_text()) == {
+        "BELL_SIZE": "small"
+    }
 
 
 def test_a_channel_goes_before_those_after_it_unless_that_can_not_be(stand: Stand) -> None:
@@ -169,6 +172,12 @@ def test_names_of_channels_mean_what_condas_variables_say(
     told = stand.install(channels=["first", "defaults"], packages=["python", "tone"])
     assert f"channels: {first}/, {second}/" in told, told
     assert "+ tone=1.0=0" in told
+    told = stand.install(channels=["first"], packages=["python", "defaults::tone"])
+    assert f"channels: {first}/, {second}/" in told
+    assert not told.startswith("error: ")
+    told = stand.install(channels=["second"], packages=["first::python", "second::tone"])
+    assert f"channels: {second}/, {first}/" in told
+    assert not told.startswith("error: ")
 
 
 @pytest.mark.parametrize(
