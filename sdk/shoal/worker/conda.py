@@ -40,6 +40,10 @@ HINT = (
     "name a channel that Pods can reach: by its URL, or by its name and the chart's "
     "environments.variables.CONDA_CHANNEL_ALIAS"
 )
+NO_GLIBC = (
+    "py-rattler can't run in this image, whose C library is another one than the operator's image "
+    "has (Alpine?): name an image with glibc"
+)
 BUILDS = (
     "builds (name=version=build) differ from platform to platform: write the file with "
     "`conda env export --no-builds`, or with `--from-history`"
@@ -51,7 +55,8 @@ def command(wanted: dict[str, Any], tool: str, target: str) -> list[str]:
 
     `wanted` has ``channels`` and ``packages`` (match specs), or ``explicit`` (URLs of packages).
     """
-    here = os.path.dirname(next(iter(sys.modules[__package__].__path__)))
+    ours = sys.modules[__name__.partition(".")[0]]  # the worker's package, in its zip
+    here = os.path.dirname(next(iter(ours.__path__)))
     code = f"import sys; sys.path.insert(0, {here!r}); from {__name__} import main; main()"
     return [sys.executable, "-u", "-c", code, json.dumps(wanted), tool, target]
 
@@ -88,8 +93,10 @@ def main() -> None:
 def _install_or_exit(wanted: dict[str, Any], target: str, cache: str) -> None:
     """Install, or end with the words of what could not."""
     os.environ["RATTLER_CACHE_DIR"] = cache
-    from rattler import exceptions
-
+    try:
+        from rattler import exceptions
+    except ImportError as error:
+        sys.exit(f"{error}\n{NO_GLIBC}")
     named: Any = (getattr(exceptions, name) for name in exceptions.__all__)
     try:
         asyncio.run(_install(wanted, target, cache))

@@ -235,6 +235,16 @@ def test_an_explicit_package_for_another_platform(stand: Stand) -> None:
     assert f"is for osx-arm64, this node is {SUBDIR}: make the list on {SUBDIR}" in told
 
 
+def test_an_installer_that_the_image_can_not_load_is_told(tmp_path: Path) -> None:
+    (tmp_path / "rattler").mkdir()
+    (tmp_path / "rattler" / "__init__.py").write_text("import libc_of_another_kind\n")
+    with tarfile.open(tmp_path / "tool", "w") as packed:
+        packed.add(tmp_path / "rattler", "rattler")
+    stand = Stand(tmp_path, tmp_path / "tool")
+    told = stand.install(channels=["forge"], packages=["python"])
+    assert told == f"error: No module named 'libc_of_another_kind'\n{conda.NO_GLIBC}\n"
+
+
 def test_a_python_that_is_too_old_for_the_installer_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
