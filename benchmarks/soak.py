@@ -31,7 +31,7 @@ from soak_maps import LEAST_ATTEMPTS, MANY_DISRUPTIONS, Clients, Maps  # noqa: E
 
 from cluster import faults as machine  # noqa: E402
 from cluster import folders  # noqa: E402
-from shoal import submission  # noqa: E402
+from shoal import manifests  # noqa: E402
 from shoal.errors import ApiError  # noqa: E402
 from shoal.kube import NAMESPACES, connect  # noqa: E402
 from shoal.machinery import Call  # noqa: E402
@@ -89,9 +89,9 @@ def resident(uid: str) -> float:
 
 def generous() -> None:
     """Let no map of the SDK's fail for what faults may rightly charge."""
-    prepare = submission.prepare
+    prepare = manifests.prepare
 
-    def prepared(call: Call, place: Any) -> submission.Prepared:
+    def prepared(call: Call, place: Any) -> manifests.Prepared:
         found = prepare(call, place)
         spec = found.model.spec
         tries = max(spec.max_attempts, LEAST_ATTEMPTS)
@@ -99,7 +99,7 @@ def generous() -> None:
         spec = spec.model_copy(update=update)
         return dataclasses.replace(found, model=found.model.model_copy(update={"spec": spec}))
 
-    submission.prepare = prepared
+    manifests.prepare = prepared
 
 
 def recoveries(turns: Iterable[Turn], arrivals: list[float]) -> dict[str, float]:

@@ -170,8 +170,10 @@ class EnvironmentKeeper:
             url = own.url_to_get(archive["key"])
         except (BucketProblem, StorageError) as error:
             raise NotAttachedYet(str(error)) from error
-        told = (*_TOLD, *(("source",) if "source" in archive else ()))
-        return {"url": url, **{key: archive[key] for key in told}}
+        return {
+            "url": url,
+            **{key: archive[key] for key in (*_TOLD, "source", "conda") if key in archive},
+        }
 
     def _is_asked_anew(self, deployment: CustomResource, uid: str) -> bool:
         return bool(uid) and any(run.met == uid for run in self._runs_of(deployment))

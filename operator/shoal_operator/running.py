@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import socket
@@ -91,6 +92,7 @@ async def _operate(
         worker_zip=worker_zip,
         environment=reconciler.place_environment,
         uv=Path(find_uv_bin()),
+        rattler=_folder_of("rattler"),
     )
     context.dispatcher.start()
     try:
@@ -116,6 +118,14 @@ async def _operate(
     finally:
         await reconciler.close()
         await context.buckets.close()
+
+
+def _folder_of(package: str) -> Path:
+    """The folder of an installed package, which is not imported: it is large."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise RuntimeError(f"{package} is not installed: install shoal[operator]")
+    return Path(found.origin).parent
 
 
 async def _own_bucket(context: Context) -> None:

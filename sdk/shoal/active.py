@@ -1,9 +1,9 @@
 """What the environment that is active here consists of, for a job that names no interpreter.
 
 A project of Poetry or uv says it in its lock. Otherwise it is what is installed beside this Python,
-at the versions that it has: without Shoal itself, and without what nothing but Shoal needs, so that
-a fresh `pip install shoal` brings nothing along. Requirements that hold on this platform only stay
-here; the builder finds those of its own.
+by pip or conda, at the versions that it has: without Shoal itself, and without what nothing but
+Shoal needs, so that a fresh `pip install shoal` brings nothing along. Requirements that hold on
+this platform only stay here; the builder finds those of its own.
 """
 
 from __future__ import annotations
@@ -60,8 +60,13 @@ def project() -> PoetryProjectPath | UvProjectPath | None:
     return None
 
 
+def conda_prefix() -> Path | None:
+    """Return the folder of the conda environment that this Python is of, if it is of one."""
+    return Path(sys.prefix) if os.path.isdir(os.path.join(sys.prefix, "conda-meta")) else None
+
+
 def requirements() -> tuple[str, ...]:
-    """Return a line for each package that the code here may need.
+    """Return a line for each package that the code here may need, beside those of conda.
 
     Raises:
         ConfigurationError: one of them is on this machine only.
@@ -82,6 +87,7 @@ class _Package:
     version: str
     needs: frozenset[str]
     requested: bool
+    by_conda: bool
     origin: Mapping[str, object]
 
 
@@ -95,7 +101,8 @@ def _frozen(stamps: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
         for name, one in found.items()
         if name != OURS and name not in TOOLS and (one.requested or name not in needed)
     }
-    lines = (_line(found[name]) for name in sorted(_closure(roots, found)))
+    kept = (found[name] for name in sorted(_closure(roots, found)))
+    lines = (_line(one) for one in kept if not one.by_conda)
     return tuple(line for line in lines if line)
 
 
@@ -108,6 +115,7 @@ def _installed(folders: list[str]) -> Iterator[_Package]:
                 one.version,
                 frozenset(_needs(one.requires or ())),
                 one.read_text("REQUESTED") is not None,
+                (one.read_text("INSTALLER") or "").strip() == "conda",
                 json.loads(one.read_text("direct_url.json") or "{}"),
             )
 

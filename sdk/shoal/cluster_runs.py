@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
-from shoal import code_upload, discovery, submission
+from shoal import code_upload, discovery, manifests, submission
 from shoal.buckets import GenericStorageBucketSpec
 from shoal.cursor import Cursor
 from shoal.discovery import Place
@@ -48,8 +48,8 @@ class ClusterMachinery:
     async def submit(self, call: Call) -> ClusterRun:
         """Pack, upload, create."""
         api, place = await self._connect()
-        prepared = await asyncio.to_thread(submission.prepare, call, place)
-        following = Follower.of(api, submission.KINDS[call.kind], place.namespace)
+        prepared = await asyncio.to_thread(manifests.prepare, call, place)
+        following = Follower.of(api, manifests.KINDS[call.kind], place.namespace)
         reader = following.reader(prepared.model.name)
         made = await submission.submit(api, place, prepared, reader.ready())
         return ClusterRun(api, place, call.kind, made, reader)
@@ -89,7 +89,7 @@ class ClusterMachinery:
     async def manifest(self, call: Call) -> Job | MapJob:
         """Return the resource that `submit` would create."""
         _, place = await self._connect()
-        return await asyncio.to_thread(submission.manifest, call, place)
+        return await asyncio.to_thread(manifests.manifest, call, place)
 
     async def _connect(self) -> tuple[Client, Place]:
         api = await shared(self._host.kube_config_context)
@@ -112,7 +112,7 @@ class ClusterRun:
         """`made` is the object as the API server has it; `reader` has followed it since then."""
         self._api, self._place, self._made, self._reader = api, place, made, reader
         self._new = reader is not None
-        self._resource = submission.KINDS[kind]
+        self._resource = manifests.KINDS[kind]
         self._kind = kind
         self._outage = Outage(self.full_name)
         items = made["spec"].get("items", {})

@@ -13,18 +13,16 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shoal.errors import ConfigurationError, NotSupportedYet
+from shoal.errors import ConfigurationError
 from shoal.interpreters import (
     ActiveEnvironment,
     AwsSecret,
     AzureSecret,
-    CondaEnvironmentFile,
     ContainerAtDigestInterpreter,
     ContainerInterpreter,
     ContainerInterpreterBase,
     InterpreterSpecFile,
     KubernetesSecret,
-    LocalCondaInterpreter,
     LocalInterpreter,
     PreinstalledInterpreter,
     Secret,
@@ -397,11 +395,6 @@ def check_interpreter(interpreter: object) -> None:
                 "username_password_secret must be shoal.KubernetesSecret(...), "
                 f"shoal.AwsSecret(...) or shoal.AzureSecret(...), not {secret!r}"
             )
-    elif isinstance(interpreter, (LocalCondaInterpreter, CondaEnvironmentFile)):
-        raise NotSupportedYet(
-            f"{type(interpreter).__name__} {LATER}: build an image with what you need, and pass "
-            "shoal.ContainerInterpreter(its name, its tag)"
-        )
     elif not isinstance(
         interpreter, (LocalInterpreter, InterpreterSpecFile, PreinstalledInterpreter)
     ):

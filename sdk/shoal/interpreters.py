@@ -1,9 +1,8 @@
 """Interpreters that a Deployment can run on, and the Secrets that open them.
 
 Container interpreters name an image, `PreinstalledInterpreter` a Python in the cluster's own one;
-what a project's files name, or what `LocalPipInterpreter` finds, is installed once in the cluster.
-The conda ones exist so that code written for Meadowrun imports, and raise NotSupportedYet when a
-Deployment is made with them.
+what a project's files name, or what `LocalPipInterpreter` and `LocalCondaInterpreter` find, is
+installed once in the cluster.
 """
 
 from __future__ import annotations
@@ -132,7 +131,13 @@ class LocalInterpreter(_Abstract):
 
 @dataclass(frozen=True)
 class LocalCondaInterpreter(LocalInterpreter):
-    """A conda environment of this machine; comes with a later version."""
+    """What is installed in a conda environment of this machine, at the versions that it has.
+
+    Attributes:
+        environment_name_or_path: such as "base", "work" or "/opt/conda/envs/work"; conda itself
+            need not be there.
+        additional_software: Debian packages, such as "libgomp1"; unpacked without root.
+    """
 
     environment_name_or_path: str
     additional_software: Sequence[str] | str | None = None
@@ -178,11 +183,25 @@ class InterpreterSpecFile(_Abstract):
 
 @dataclass(frozen=True)
 class CondaEnvironmentFile(InterpreterSpecFile):
-    """An environment.yml or an explicit list; comes with a later version."""
+    """An environment.yml, or an explicit list of packages; it brings its own Python.
+
+    Attributes:
+        path_to_file: the file.
+        file_format: "env_export" (`conda env export`) or "list" (`conda list --explicit`); None
+            means that the file's content tells.
+        additional_software: Debian packages, such as "libgomp1"; unpacked without root.
+    """
 
     path_to_file: str
     file_format: Literal["env_export", "list"] | None = None
     additional_software: Sequence[str] | str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a format that there is not."""
+        if self.file_format not in (None, "env_export", "list"):
+            raise ConfigurationError(
+                f"file_format must be 'env_export' or 'list', not {self.file_format!r}"
+            )
 
 
 @dataclass(frozen=True)

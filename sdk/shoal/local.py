@@ -116,7 +116,7 @@ class LocalRunner:
 
     async def manifest(self, call: Call) -> Job | MapJob:
         """Return the resource that the same call would create on a cluster."""
-        from shoal.submission import manifest
+        from shoal.manifests import manifest
 
         return manifest(call)
 

@@ -13,17 +13,20 @@ import posixpath
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from shoal import lock_files, requirement_lines
+from shoal import conda_files, conda_prefixes, lock_files, requirement_lines
+from shoal.conda_files import CondaPackages
 from shoal.errors import ConfigurationError
 from shoal.interpreters import (
     ActiveEnvironment,
+    CondaEnvironmentFile,
     InterpreterSpecFile,
+    LocalCondaInterpreter,
     LocalPipInterpreter,
     PipRequirementsFile,
     PoetryProjectPath,
@@ -74,13 +77,25 @@ class Packages:
 
     Attributes:
         requirements: lines of a requirements.txt that name nothing of this machine.
-        python: the version of Python, "3.11" or "3.11.4".
+        python: the version of Python, "3.11" or "3.11.4"; "" if a conda environment leaves it open.
         software: Debian packages.
+        conda: conda packages, which bring the Python.
     """
 
     requirements: tuple[str, ...]
     python: str
     software: tuple[str, ...] = ()
+    conda: CondaPackages | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resource's field ``environment``; empty where nothing is to be installed."""
+        found: dict[str, Any] = {
+            "requirements": list(self.requirements),
+            "software": list(self.software),
+            "softwareSources": debian_sources() if self.software else [],
+            "conda": self.conda.to_dict() if self.conda else {},
+        }
+        return {name: some for name, some in found.items() if some}
 
 
 def debian_sources() -> list[str]:
@@ -111,7 +126,11 @@ def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
     """
     if isinstance(interpreter, ActiveEnvironment):
         return _active()
-    if isinstance(interpreter, LocalPipInterpreter):
+    conda = None
+    if isinstance(interpreter, CondaEnvironmentFile | LocalCondaInterpreter):
+        conda = _conda(interpreter)
+        lines, python = list(conda.requirements), conda.python
+    elif isinstance(interpreter, LocalPipInterpreter):
         path = os.path.abspath(os.path.expanduser(interpreter.path_to_interpreter))
         found = _frozen(path, _stamp(path))
         lines, python = list(found.requirements), interpreter.python_version or found.python
@@ -131,7 +150,16 @@ def packages_of(interpreter: AnyInterpreter | None) -> Packages | None:
         lines = []
     elif not requirement_lines.names_index(lines):
         lines = [*_index(), *lines]
-    return Packages(tuple(lines), python, software)
+    return Packages(tuple(lines), python, software, conda)
+
+
+def _conda(interpreter: CondaEnvironmentFile | LocalCondaInterpreter) -> CondaPackages:
+    """Return the conda packages that the interpreter names or has, and those of pip beside them."""
+    if isinstance(interpreter, CondaEnvironmentFile):
+        path = Path(interpreter.path_to_file).expanduser()
+        return conda_files.of_file(path, interpreter.file_format)
+    found = conda_prefixes.read(conda_prefixes.find(interpreter.environment_name_or_path))
+    return replace(found.conda, requirements=_lines(found.pip, "LocalCondaInterpreter"))
 
 
 def _active() -> Packages | None:
@@ -142,8 +170,13 @@ def _active() -> Packages | None:
     project = active.project()
     if project is not None:
         return packages_of(project)
-    lines = active.requirements()
-    return Packages((*_index(), *lines), "{}.{}".format(*sys.version_info[:2])) if lines else None
+    lines, conda = active.requirements(), None
+    if prefix := active.conda_prefix():
+        conda = conda_prefixes.read(prefix).conda
+    if not lines and conda is None:
+        return None
+    index = _index() if lines else ()
+    return Packages((*index, *lines), "{}.{}".format(*sys.version_info[:2]), conda=conda)
 
 
 def packages_in_repository(interpreter: AnyInterpreter | None) -> Packages | None:
@@ -225,11 +258,16 @@ def _frozen(python: str, _stamped: tuple[object, ...]) -> Packages:
             f"LocalPipInterpreter: {python} does not tell what is installed, as a Python would: "
             f"{words[:500]}"
         ) from error
+    return Packages(_lines(told["found"], "LocalPipInterpreter"), told["python"])
+
+
+def _lines(
+    found: Iterable[tuple[str, str, dict[str, object]]], interpreter: str
+) -> tuple[str, ...]:
+    """Return the lines for what is installed: names, versions and origins."""
     lines: dict[str, str] = {}
-    for name, version, direct in told["found"]:
-        line = requirement_lines.of_installed(
-            name, version, direct, "LocalPipInterpreter", "leave it out"
-        )
+    for name, version, direct in found:
+        line = requirement_lines.of_installed(name, version, direct, interpreter, "leave it out")
         if line and name.lower() not in ("pip", "setuptools", "wheel", "distribute"):
             lines.setdefault(re.sub(r"[-_.]+", "-", name).lower(), line)
-    return Packages(tuple(line for _, line in sorted(lines.items())), told["python"])
+    return tuple(line for _, line in sorted(lines.items()))

@@ -31,7 +31,10 @@ class Index(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         parts = [part for part in self.path.split("/") if part]
         known = [f for f in files if f.split("-")[0].replace("_", "-") == parts[-1]]
-        if parts[0] in ("files", "debian") and parts[-1] in files:
+        channel = "_".join(parts[1:])
+        if parts[0] == "conda" and channel in files:
+            data = files[channel]
+        elif parts[0] in ("files", "debian") and parts[-1] in files:
             data = files[parts[-1]]
         elif parts[0] == "simple" and known:
             links = "".join('<a href="/files/%s">%s</a>' % (f, f) for f in known)
@@ -176,6 +179,11 @@ def url(namespace: str) -> str:
 def source(namespace: str) -> str:
     """Return the line of a sources.list for the Debian packages there."""
     return f"deb [trusted=yes] {_server(namespace)}/debian ./"
+
+
+def channel(namespace: str, name: str) -> str:
+    """Return the address of a conda channel there, whose files `conda_channel.channel` made."""
+    return f"{_server(namespace)}/conda/{name}"
 
 
 def _server(namespace: str) -> str:

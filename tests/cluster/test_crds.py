@@ -237,6 +237,22 @@ REFUSED = [
         {"envFrom": [{"secretRef": {"name": "a"}, "configMapRef": {"name": "a"}}]},
         "set exactly one of secretRef and configMapRef",
     ),
+    ("Deployment", {"environment": {}}, "set requirements, conda, software or git"),
+    (
+        "Deployment",
+        {"environment": {"conda": {"channels": ["forge"]}}},
+        "set exactly one of packages and explicit",
+    ),
+    (
+        "Deployment",
+        {"environment": {"conda": {"packages": ["python"]}}},
+        "packages come from channels: set both",
+    ),
+    (
+        "Deployment",
+        {"environment": {"conda": {"explicit": ["zlib=1.3"]}}},
+        "spec.environment.conda.explicit[0] in body should match",
+    ),
     ("Deployment", {"minWorkers": 3, "maxWorkers": 2}, "minWorkers must not be above maxWorkers"),
 ]
 

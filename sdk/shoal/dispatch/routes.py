@@ -3,6 +3,7 @@
 ======================== ====================================================================
 ``GET /v1/worker.zip``   the worker, for Pods that begin; no credential
 ``POST /v1/uv``          -> the tool with which environments are built
+``POST /v1/rattler``     -> py-rattler, which installs conda packages, as a tar
 ``POST /v1/environment`` ``{"environment"}`` -> where what this worker unpacks first is
 ``POST /v1/poll``        what I hold -> claims
 ``POST /v1/report``      a frame of outcomes and output -> answered when they are durable
@@ -28,6 +29,7 @@ from shoal.dispatch.chain import Fenced
 from shoal.dispatch.dispatcher import Dispatcher
 from shoal.dispatch.logbook import Output
 from shoal.dispatch.model import Fatal, NotAttachedYet, Unauthorized, WorkerIdentity
+from shoal.dispatch.tars import Tar
 from shoal.worker import PROTOCOL, frames
 from shoal.worker.records import decode
 
@@ -49,10 +51,12 @@ def application(
     worker_zip: bytes,
     environment: Callable[[WorkerIdentity, str], Awaitable[dict[str, Any]]] | None = None,
     uv: Path | None = None,
+    rattler: Path | None = None,
 ) -> web.Application:
     """Return the web application that serves `dispatcher` to workers.
 
-    `environment` and `uv`, the tool's file, are there where environments are built.
+    `environment`, `uv` (the tool's file) and `rattler` (the folder of the Python package) are there
+    where environments are built.
     """
     routes = _Routes(dispatcher, authenticate)
     app = web.Application(client_max_size=LARGEST)
@@ -77,6 +81,13 @@ def application(
             return web.FileResponse(uv)
 
         app.router.add_post("/v1/uv", routes.checked(send_uv))
+    if rattler is not None:
+        tool = Tar(rattler)
+
+        async def send_rattler(_worker: WorkerIdentity, _body: bytes) -> web.Response:
+            return web.Response(body=tool.pieces(), headers={"Content-Length": str(tool.size)})
+
+        app.router.add_post("/v1/rattler", routes.checked(send_rattler))
     return app
 
 

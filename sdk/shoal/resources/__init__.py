@@ -17,7 +17,7 @@ from .deployment import (
     EnvironmentStatus,
     JobDeployment,
 )
-from .environment import Code, Environment, ImagePullSecret, Resources
+from .environment import Code, Conda, Environment, ImagePullSecret, Resources
 from .function import Function, MapFunction, Payload
 from .job import Job, JobSpec, JobStatus
 from .kinds import API_VERSION, CATEGORY, GROUP, KINDS, VERSION, Kind, full_name
@@ -44,6 +44,7 @@ __all__ = [
     "KINDS",
     "VERSION",
     "Code",
+    "Conda",
     "Condition",
     "ConfigMapEnvSource",
     "ConfigMapKeySelector",

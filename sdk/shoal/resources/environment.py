@@ -12,6 +12,7 @@ from pydantic.config import JsonDict
 
 from .model import Model
 from .rules import Rule, only_one_of
+from .validation import CONDA_CHANNEL, CONDA_URL
 from .values import ImageName, ImagePath, ImagePython, ObjectName, Quantity, Sha256, Size
 from .variables import EnvFromSource, EnvironmentVariable
 
@@ -91,6 +92,54 @@ DebianPackage = Annotated[
 ]
 
 
+CondaChannel = Annotated[
+    str,
+    StringConstraints(pattern=CONDA_CHANNEL, max_length=1024),
+]
+
+
+CondaPackage = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_][^\n\r]*$", max_length=1024),
+]
+
+
+CondaUrl = Annotated[str, StringConstraints(pattern=CONDA_URL, max_length=2048)]
+
+
+class Conda(Model):
+    """Conda packages, Python among them."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        only_one_of("packages", "explicit"),
+        Rule(
+            "has(self.channels) == has(self.packages)",
+            "packages come from channels: set both, or neither beside explicit",
+            holds=lambda c: (c.channels is None) == (c.packages is None),
+        ),
+    )
+    channels: list[CondaChannel] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=50,
+        description="Where packages come from, the first before the others: URLs, or names such as "
+        "conda-forge.",
+    )
+    packages: list[CondaPackage] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="Match specs, such as python=3.12 or numpy=2.1.*; what they need is added.",
+    )
+    explicit: list[CondaUrl] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="URLs of packages, as `conda list --explicit` prints them, each with #MD5 or "
+        "#sha256:SHA256 or none; nothing is added.",
+    )
+
+
 GitUrl = Annotated[
     str,
     StringConstraints(
@@ -161,9 +210,9 @@ class Environment(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "has(self.requirements) || has(self.software) || has(self.git)",
-            "names nothing to install: set requirements, software or git",
-            holds=lambda e: any((e.requirements, e.software, e.git)),
+            "has(self.requirements) || has(self.conda) || has(self.software) || has(self.git)",
+            "names nothing to install: set requirements, conda, software or git",
+            holds=lambda e: any((e.requirements, e.conda, e.software, e.git)),
         ),
         Rule(
             "!has(self.softwareSources) || has(self.software) || has(self.git)",
@@ -181,7 +230,12 @@ class Environment(Model):
         max_length=2000,
         description="Lines of a requirements.txt, such as numpy==2.3.1 or --extra-index-url URL. "
         "Nothing in them may lie on the machine that wrote them. They take the place of the "
-        "image's own packages.",
+        "image's own packages, and go beside those of conda.",
+    )
+    conda: Conda | None = Field(
+        default=None,
+        description="Conda packages. The code runs under the Python among them, whichever the "
+        "image has.",
     )
     software: list[DebianPackage] | None = Field(
         default=None,

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from shoal.errors import ConfigurationError
 
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+CONDA_CHANNEL = r"^[A-Za-z0-9][^\s,]*$"
+CONDA_URL = r"^https?://[^\s#]+/[^\s/#]+/[^\s/#]+\.(conda|tar\.bz2)(#(sha256:)?[0-9A-Fa-f]+)?$"
 OBJECT_NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 
 Problem = tuple[tuple[str | int, ...], str]
@@ -22,6 +24,9 @@ _PATTERNS = {
     OBJECT_NAME: "must be lower-case letters, digits, '-' and '.', and begin and end with a "
     "letter or digit",
     QUANTITY: 'must be an amount such as 2, "500m" or "1.5Gi"',
+    CONDA_CHANNEL: "must be a channel's URL, or a name such as conda-forge",
+    CONDA_URL: "must be the URL of a package, such as "
+    "https://HOST/CHANNEL/linux-64/NAME-VERSION-BUILD.conda, with #MD5 or #sha256:SHA256 or none",
     r"^[a-f0-9]{64}$": "must be a SHA-256 digest: 64 lower-case hexadecimal digits",
     r"^[a-z0-9]{20,40}$": "must be 20 to 40 lower-case letters and digits",
     r"^[^\s.:]+(\.[^\s.:]+)+$": 'must be an importable name such as "package.module.function"',

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -29,6 +30,8 @@ RETRIES = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 #: Where Debian packages have programs and libraries.
 PROGRAMS = ("usr/bin", "bin", "usr/sbin", "sbin", "usr/games")
 LIBRARIES = ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib", "lib")
+#: The file in a conda environment that says what activation would set, by name.
+ACTIVATION = "activation.json"
 
 
 class EnvironmentUnusable(Exception):
@@ -74,11 +77,22 @@ def enter() -> None:
     bin_folder = os.path.join(folder(), "bin")
     offer(software_folder())
     _prepend("PATH", [bin_folder], os.defpath)
-    os.environ["VIRTUAL_ENV"] = folder()
+    if about.get("conda"):
+        _activate()
+    else:
+        os.environ["VIRTUAL_ENV"] = folder()
     worker = os.path.dirname(os.environ["SHOAL_LIBRARY"])
     python = os.path.join(bin_folder, "python")
     start = "import sys; sys.path.insert(0, sys.argv[1]); from _shoal_worker.agent import main; "
     os.execv(python, [python, "-c", start + "sys.exit(main())", worker])
+
+
+def _activate() -> None:
+    """Set what conda's activation would set; what the Pod says goes before it."""
+    with open(os.path.join(folder(), ACTIVATION), encoding="utf-8") as file:
+        for variable, value in json.load(file).items():
+            os.environ.setdefault(variable, value)
+    os.environ["CONDA_PREFIX"] = folder()
 
 
 def offer(top: str) -> None:
@@ -130,12 +144,15 @@ def fetch(name: str, path: str) -> dict[str, Any]:
 
 
 def check(about: dict[str, Any]) -> None:
-    """Raise EnvironmentUnusable if the environment is for another Python or another machine."""
+    """Raise EnvironmentUnusable if the environment is for another Python or another machine.
+
+    One of conda's has a Python of its own: the image's does not matter; nor does it for code alone.
+    """
     if not about["python"]:
-        return  # code only
-    ours = "{}.{} on {}".format(*sys.version_info[:2], platform.machine())
+        return
     theirs = "{}.{} on {}".format(*about["python"].split(".")[:2], about["machine"])
-    if ours != theirs:
+    ours = "{}.{} on {}".format(*sys.version_info[:2], platform.machine())
+    if about["machine"] != platform.machine() or (ours != theirs and not about.get("conda")):
         raise EnvironmentUnusable(f"the environment is for Python {theirs}, this is {ours}")
 
 

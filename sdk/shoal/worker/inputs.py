@@ -222,8 +222,9 @@ def _check_python(name: str, theirs: str) -> None:
     if ours != theirs:
         raise Fatal(
             "PythonMismatch",
-            f"{name}: the function was pickled by Python {theirs}, the image has Python {ours}; "
-            f"use an image with Python {theirs}, or name the function as 'module.function'",
+            f"{name}: the function was pickled by Python {theirs}, it would run under Python "
+            f"{ours}; use an image or an environment with Python {theirs}, or name the function as "
+            "'module.function'",
         )
 
 

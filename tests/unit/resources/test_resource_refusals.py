@@ -73,6 +73,26 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "\"3.12\" (it is '2.7')",
     ),
     (
+        deployment(environment={}),
+        "spec.environment: names nothing to install: set requirements, conda, software or git",
+    ),
+    (
+        deployment(environment={"conda": {"channels": ["forge"]}}),
+        "spec.environment.conda: set exactly one of packages and explicit",
+    ),
+    (
+        deployment(environment={"conda": {"packages": ["python"]}}),
+        "spec.environment.conda: packages come from channels: set both, or neither beside explicit",
+    ),
+    (
+        deployment(environment={"conda": {"channels": ["/mnt"], "packages": ["python"]}}),
+        "spec.environment.conda.channels[0]: must be a channel's URL, or a name ",
+    ),
+    (
+        deployment(environment={"conda": {"explicit": ["zlib=1.3"]}}),
+        "spec.environment.conda.explicit[0]: must be the URL of a package, such as ",
+    ),
+    (
         job(function=NAMED, sidecars=[]),
         "spec.sidecars: is not a field of this kind: remove it, or check its spelling",
     ),

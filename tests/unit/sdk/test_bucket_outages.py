@@ -14,7 +14,7 @@ import pytest
 
 import shoal
 from conftest import free_port
-from shoal import ledger, outages, packing, submission
+from shoal import ledger, manifests, outages, packing, submission
 from shoal.cluster_runs import ClusterRun
 from shoal.errors import (
     AccessDenied,
@@ -143,7 +143,7 @@ def test_items_whose_upload_was_cut_go_up_from_their_start(tmp_path: Path) -> No
     inputs = packing.PackedInputs(
         job=b"job", sha256="0" * 64, count=1, items=items, items_size=10, python="3.11"
     )
-    prepared = submission.Prepared(None, "1", inputs, shoal.Deployment())  # type: ignore[arg-type]
+    prepared = manifests.Prepared(None, "1", inputs, shoal.Deployment())  # type: ignore[arg-type]
     submission._upload(storage, "c/n", "c/n/jobs/1", prepared)
     assert storage.get("c/n/jobs/1/inputs/items") == b"0123456789"
     assert storage.get("c/n/jobs/1/inputs/job") == b"job"

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 import shoal
-from shoal import cloud_secrets, submission
+from shoal import cloud_secrets, manifests, submission
 from shoal.cloud_secrets import CloudText
 from shoal.credentials import Credentials
 from shoal.discovery import Place
@@ -135,7 +135,7 @@ async def submit(api: Api, name: str = "one") -> Body:
         pass
 
     place = Place("n", "c", None, None)
-    prepared = submission.prepare(call(name), place)
+    prepared = manifests.prepare(call(name), place)
     return await submission.submit(cast(Client, api), place, prepared, ready())
 
 
@@ -285,6 +285,6 @@ def test_a_key_for_git_is_made(cloud: dict[str, CloudText]) -> None:
 
 
 def test_no_representation_shows_what_is_secret(cloud: dict[str, CloudText]) -> None:
-    prepared = submission.prepare(call(), None)
+    prepared = manifests.prepare(call(), None)
     assert prepared.secrets
     assert "s3cr3t" not in repr(prepared) and "s3cr3t" not in repr(prepared.model)

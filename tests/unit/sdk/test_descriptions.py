@@ -106,20 +106,6 @@ def test_container_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "interpreter",
-    [
-        shoal.LocalCondaInterpreter("env"),
-        shoal.CondaEnvironmentFile("environment.yml"),
-    ],
-)
-def test_interpreters_of_later_versions_are_refused_by_name(interpreter: Any) -> None:
-    with pytest.raises(shoal.NotSupportedYet, match="comes with a later version"):
-        shoal.Deployment.mirror_local(interpreter=interpreter)
-    with pytest.raises(shoal.NotSupportedYet, match="comes with a later version"):
-        shoal.Deployment(interpreter)
-
-
-@pytest.mark.parametrize(
     "secret", [shoal.KubernetesSecret("x"), shoal.AwsSecret("x"), shoal.AzureSecret("x", "vault")]
 )
 def test_secrets_open_images(secret: shoal.Secret) -> None:

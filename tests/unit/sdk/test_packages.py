@@ -14,8 +14,8 @@ import pytest
 import shoal
 from shoal.errors import ConfigurationError
 from shoal.machinery import Call
+from shoal.manifests import manifest
 from shoal.packages import INDEX_VARIABLE, packages_of
-from shoal.submission import manifest
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from shoal.worker import building, environment, tools
+from shoal.worker import building, environment, installing, tools
 from shoal.worker.environment import EnvironmentUnusable, check, fetch, unpack
 from shoal.worker.tools import BuildFailed
 
@@ -137,6 +137,9 @@ def test_an_environment_of_another_python_or_machine_is_refused() -> None:
         check({**fits, "python": "3.8.1"})
     with pytest.raises(EnvironmentUnusable, match="on riscv64, this is"):
         check({**fits, "machine": "riscv64"})
+    check({**fits, "python": "3.8.1", "conda": True})  # it brings its own
+    with pytest.raises(EnvironmentUnusable, match="on riscv64, this is"):
+        check({**fits, "machine": "riscv64", "conda": True})
 
 
 def test_unpacking_keeps_links_and_leaves_nothing_beside(served: Served, tmp_path: Path) -> None:
@@ -181,12 +184,42 @@ def test_who_gives_up_tells_the_kubelet_and_the_remedy(served: Served, tmp_path:
     assert note.read_text() in done.stderr
 
 
+def test_a_conda_environment_is_entered_as_activated(served: Served, tmp_path: Path) -> None:
+    """Its Python is run with what activation sets; what the Pod says goes before that."""
+    source = tmp_path / "environment"
+    tell = "import json, os; print(json.dumps(dict(os.environ)))"
+    (source / "bin" / "python").unlink()
+    (source / "bin" / "python").write_text(f"#!/bin/sh\nexec {sys.executable} -c '{tell}'\n")
+    (source / "bin" / "python").chmod(0o755)
+    (source / environment.ACTIVATION).write_text('{"BELL": "ding", "SAID": "by the package"}')
+    served.pack(source)
+    served.about |= {"python": "3.8.1", "conda": True}
+    code = "from shoal.worker import environment; environment.enter()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "SHOAL_ENVIRONMENT": "environment-x",
+            "SHOAL_LIBRARY": str(tmp_path / "worker.zip" / "lib"),
+            "SAID": "by the Pod",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    home = str(tmp_path / "scratch" / "environment")
+    assert (told["CONDA_PREFIX"], told["BELL"], told["SAID"]) == (home, "ding", "by the Pod")
+    assert told["PATH"].split(os.pathsep)[0] == f"{home}/bin"
+    assert told.get("VIRTUAL_ENV") == os.environ.get("VIRTUAL_ENV")
+
+
 def test_the_tool_is_fetched_whole(served: Served, tmp_path: Path) -> None:
     served.spoil = ["cut"]
-    building._fetch_uv()
+    installing._fetch("uv", "/v1/uv")
     uv = tmp_path / "scratch" / "uv"
     assert uv.stat().st_size == 1_000_000
-    assert os.access(uv, os.X_OK)
 
 
 def test_an_archive_is_uploaded_again_when_its_url_was_too_old(served: Served) -> None:
@@ -209,4 +242,4 @@ def test_a_build_that_fails_ends_with_the_tools_last_lines(
     monkeypatch.setenv("SHOAL_SCRATCH", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with pytest.raises(BuildFailed, match="Alpine"):
-        building._uv("venv")
+        installing._uv("venv")

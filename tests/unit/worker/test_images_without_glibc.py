@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.worker import building
+from shoal.worker import building, installing
 
 
 @pytest.fixture(autouse=True)
@@ -22,12 +22,12 @@ def test_an_image_with_another_c_library_is_refused_in_words(
 ) -> None:
     """The kernel says of a program without its loader that there is no such file."""
 
-    def fetch() -> None:
-        path = Path(building._path_of_uv())
+    def fetch(name: str, _route: str) -> None:
+        path = Path(installing._path(name))
         path.write_text("#!/lib/there-is-no-such-loader.so.2\n")
         path.chmod(0o755)
 
-    monkeypatch.setattr(building, "_fetch_uv", fetch)
+    monkeypatch.setattr(installing, "_fetch", fetch)
     with pytest.raises(building.BuildFailed, match=r"Alpine\?\): name an image with glibc"):
         building.build({"requirements": ["six"]}, platform.machine())
 
