@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +17,55 @@ from xdist.scheduler import LoadScopeScheduling
 ON_CLUSTER = ("tests/cluster", "tests/docs/", "tests/faults/test_on_")
 """What looks at the cluster, hurts it, or makes others: one after the other, in one process."""
 
+BESIDE = (
+    "tests/cluster/test_code_parts",
+    "tests/cluster/test_conda",
+    "tests/cluster/test_crds",
+    "tests/cluster/test_environments",
+    "tests/cluster/test_external_secrets",
+    "tests/cluster/test_git",
+    "tests/cluster/test_private_images",
+    "tests/cluster/test_python_versions",
+    "tests/cluster/test_variables",
+    "tests/docs/test_snippets",
+)
+"""What only builds and runs in namespaces of its own: one after the other, in another process."""
+
+HURTS = "chaos"
+"""The fixture of tests that have the cluster, and the operator on it, for themselves."""
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 os.environ["SHOAL_MIRROR_ENVIRONMENT"] = "false"  # this one has what tests need, and not jobs
 os.environ.pop("PYTHONUNBUFFERED", None)  # tasks on this machine would print in more pieces
 
 
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let nobody else at the cluster while a test hurts it."""
+    if not request.node.nodeid.startswith(ON_CLUSTER):
+        yield
+        return
+    folder, alone = Path(tempfile.gettempdir()), HURTS in request.fixturenames
+    with ExitStack() as stack:
+        with locked(folder / "shoal-tests-next", alone=True):  # who waits for all others is next
+            stack.enter_context(locked(folder / "shoal-tests-turn", alone=alone))
+        yield
+
+
+@contextmanager
+def locked(path: Path, *, alone: bool) -> Iterator[None]:
+    """Hold a lock, alone or with others who do not hold it alone."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
 class Lanes(LoadScopeScheduling):
-    """All that needs the cluster is one portion; each other test may run beside it."""
+    """What needs the cluster is two portions; each other test may run beside them."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(BESIDE):
+            return "beside"
         return "cluster" if nodeid.startswith(ON_CLUSTER) else nodeid
 
 

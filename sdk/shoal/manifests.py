@@ -12,6 +12,7 @@ from shoal.credentials import Credentials
 from shoal.deployment import Deployment, GitRepository
 from shoal.discovery import Place
 from shoal.errors import ConfigurationError
+from shoal.git_branches import commit_of
 from shoal.interpreters import (
     CondaEnvironmentFile,
     InterpreterSpecFile,
@@ -198,10 +199,11 @@ def _git(
     git: GitRepository, interpreter: AnyInterpreter | None, named: Credentials
 ) -> dict[str, Any]:
     """Return the fields of the resource's `environment.git`."""
+    seen = commit_of(git.url, git.branch) if git.branch else git.commit
     fields: dict[str, Any] = {
         "url": git.url,
-        "branch": git.branch,
-        "commit": git.commit,
+        "branch": None if seen else git.branch,
+        "commit": seen,
         "path": git.path,
     }
     if isinstance(interpreter, InterpreterSpecFile):

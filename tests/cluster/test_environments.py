@@ -23,6 +23,7 @@ from shoal.kube import DEPLOYMENTS, JOBS
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
+ROOT = Path(__file__).parents[2]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 IMAGE = f"docker.io/library/python:{PYTHON}-slim"
 GREETING = {"greeting.py": "from tone import TONE\ndef main():\n    print('hello', TONE)\n"}
@@ -130,6 +131,37 @@ async def test_an_environment_of_this_machine(
     here = shoal.Deployment.mirror_local(interpreter=shoal.LocalPipInterpreter(str(python)))
     found = await shoal.run_function(versions, user.host(), None, here)
     assert found[:2] == ("1.0", "2.1")
+
+
+SCRIPT = """
+import sys, tone, shoal.blocking
+def said():
+    import importlib.metadata as metadata
+    return tone.say(), metadata.version("greeting"), sorted(
+        {d.metadata["Name"] for d in metadata.distributions()})
+if __name__ == "__main__":
+    print(shoal.blocking.run_function(said, shoal.Kubernetes(kubernetes_namespace=sys.argv[1])))
+"""
+
+
+async def test_a_job_without_a_deployment_has_what_is_active_here(
+    user: Place, index: str, tmp_path: Path
+) -> None:
+    """Except for Shoal, and what only Shoal needs."""
+    for name, data in WHEELS.items():
+        (tmp_path / name).write_bytes(data)
+    python = tmp_path / "venv" / "bin" / "python"
+    await run(sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv"))
+    uv = ("uv", "pip", "install", "--quiet", "--python", str(python))
+    await run(*uv, "--offline", "--find-links", str(tmp_path), "greeting==1.0", "tone==2.1")
+    await run(*uv, "--editable", str(ROOT))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    found = await run(
+        *("env", "-C", str(tmp_path), str(python), "script.py", user.namespace),
+        SHOAL_MIRROR_ENVIRONMENT="true",
+        SHOAL_PACKAGE_INDEX=index.split()[1],
+    )
+    assert found == "('loudly', '1.0', ['greeting', 'tone'])\n"
 
 
 async def test_what_cannot_be_installed_is_told_in_the_installers_words(

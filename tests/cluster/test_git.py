@@ -141,6 +141,24 @@ async def test_a_branch_as_it_is_when_a_job_comes(user: Place, git: GitServer, t
     assert set(await commits(user)) == {first, second}
 
 
+async def test_a_branch_that_has_not_moved_finds_warm_workers(
+    user: Place, git: GitServer, tools: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine's git knows the server too."""
+    monkeypatch.setenv("GIT_SSL_CAINFO", str(git.folder / "server.crt"))
+    first = await git.commit(
+        "code", {"app.py": "import os\ndef f():\n    return os.environ['SHOAL_POD_NAME']\n"}
+    )
+    opened = await secret(user, authority=git.authority)
+    here = shoal.Deployment.git_repo(git.https("code"), ssh_key_secret=opened)
+    one, other = [await shoal.run_function("app.f", user.host(), None, here) for _ in range(2)]
+    assert one == other
+    assert await commits(user) == [first]
+    second = await git.commit("code", {"app.py": "def f():\n    return 'moved'\n"})
+    assert await shoal.run_function("app.f", user.host(), None, here) == "moved"
+    assert set(await commits(user)) == {first, second}
+
+
 async def test_all_workers_of_a_map_have_one_commit(
     user: Place, git: GitServer, tools: None
 ) -> None:

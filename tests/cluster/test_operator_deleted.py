@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from namespaces import RELEASE_NAMESPACE, Place
 
 import shoal
 from shoal.kube import PODS
+
+pytestmark = pytest.mark.usefixtures("chaos")
 
 
 async def delete_operator(place: Place) -> None:

@@ -6,10 +6,13 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
 from namespaces import RELEASE_NAMESPACE, Place, bucket
 
 from shoal.kube import PODS
 from shoal.ledger_reader import LedgerReader
+
+pytestmark = pytest.mark.usefixtures("chaos")
 
 
 async def kill_operator(place: Place) -> None:

@@ -124,7 +124,7 @@ async def test_bytecode_does_not_travel(user: Place, index: str, tmp_path: Path)
         await shoal.run_function("teller.call", user.host(), None, image, [lambda: 1])
     with pytest.raises(shoal.TaskException, match="travels with its code"):
         await shoal.run_function("teller.code", user.host(), None, image)
-    with pytest.raises(PythonMismatch, match=f"pickled by Python {OURS}.*has Python {THEIRS}"):
+    with pytest.raises(PythonMismatch, match=f"pickled by Python {OURS}, .* Python {THEIRS};"):
         await shoal.run_function(lambda: 1, user.host(), None, image)
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import shoal
+from shoal import manifests
 from shoal.errors import ConfigurationError
+from shoal.git_branches import commit_of
 from shoal.resources import InvalidResource
 
 URL = "https://example.com/org/repo"
+
+
+@pytest.fixture(autouse=True)
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What this machine's git can see: commits by branch."""
+    found: dict[str, str] = {}
+    monkeypatch.setattr(manifests, "commit_of", lambda _url, branch: found.get(branch))
+    return found
 
 
 async def environment(deployment: shoal.Deployment) -> Any:
@@ -23,6 +34,32 @@ async def test_the_branch_is_main_if_nothing_is_said() -> None:
     assert await environment(shoal.Deployment.git_repo(URL)) == {
         "git": {"url": URL, "branch": "main", "path": "."}
     }
+
+
+async def test_a_branch_that_can_be_seen_from_here_is_a_commit(seen: dict[str, str]) -> None:
+    seen["side"] = "d018b54"
+    found = await environment(shoal.Deployment.git_repo(URL, "side"))
+    assert found == {"git": {"url": URL, "commit": "d018b54", "path": "."}}
+
+
+def test_branches_and_tags_are_looked_up_by_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = tmp_path / "git"
+    git.write_text(
+        "#!/bin/sh\n"
+        'printf "aaa\\trefs/tags/v1\\nbbb\\trefs/tags/v1^{}\\nccc\\trefs/heads/main\\n"\n'
+    )
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert commit_of(URL, "main") == "ccc"
+    assert commit_of(URL, "v1") == "bbb"
+    assert commit_of(URL, "nope") is None
+    git.write_text("#!/bin/sh\nexit 128\n")
+    assert commit_of(URL, "main") is None
+    git.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit_of(URL, "main") is None
 
 
 async def test_the_file_of_an_interpreter_is_one_of_the_repository(
