@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 import shoal
+from shoal import active, arguments
+from shoal.packages import packages_for
 
 #: Nothing of this machine's code is needed; the deployment is the operator's default image.
 PLAIN = shoal.Deployment()
@@ -66,6 +69,30 @@ async def first_result(host: shoal.Host, times: int) -> float:
         async for result in tasks:
             lags.append(time.time() - result.result_or_raise())
     return statistics.median(lags)
+
+
+async def found_again(times: int) -> float:
+    """Return median seconds until a call without a deployment knows again what is active here.
+
+    The interpreter is that of the benchmark, with all that its development needs.
+    """
+    before = os.environ.get(active.SWITCH)
+    os.environ[active.SWITCH] = "true"
+    try:
+
+        async def look() -> None:
+            draft = arguments.command_call(
+                "true", shoal.Local(), None, None, None, None, None, None, arguments.Tries()
+            )
+            packages = packages_for((await draft.call()).deployment)
+            if packages is None or len(packages.requirements) < 50:
+                raise AssertionError(f"these are not the packages that are active: {packages}")
+
+        return await _median(times, look)
+    finally:
+        os.environ.pop(active.SWITCH)
+        if before is not None:
+            os.environ[active.SWITCH] = before
 
 
 def import_time(times: int) -> float:

@@ -54,6 +54,8 @@ async def measure(scale: int, million: bool) -> list[tuple[str, str, str, str]]:
     say("code")
     async with await kube.connect() as api:
         sent = await mirrored.measure(api, scale)
+    say("what is active")
+    again = await calls.found_again(10 * scale)
     say("import")
     imported = calls.import_time(3 * scale)
     rows = [
@@ -92,6 +94,7 @@ async def measure(scale: int, million: bool) -> list[tuple[str, str, str, str]]:
             "x one without",
         ),
         *code_rows(sent, goals),
+        row("what is active found again", again, again, goals["found_again_seconds"], "s"),
         row("import shoal", imported, imported, goals["import_seconds"], "s"),
     ]
     if million:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import signal
 import tempfile
@@ -45,10 +46,12 @@ def turn(request: pytest.FixtureRequest) -> Iterator[None]:
     if not request.node.nodeid.startswith(ON_CLUSTER):
         yield
         return
-    folder, alone = Path(tempfile.gettempdir()), HURTS in request.fixturenames
+    cluster = hashlib.sha256(os.environ.get("KUBECONFIG", "").encode()).hexdigest()[:8]
+    name, alone = f"shoal-tests-{os.getuid()}-{cluster}", HURTS in request.fixturenames
+    folder = Path(tempfile.gettempdir())
     with ExitStack() as stack:
-        with locked(folder / "shoal-tests-next", alone=True):  # who waits for all others is next
-            stack.enter_context(locked(folder / "shoal-tests-turn", alone=alone))
+        with locked(folder / f"{name}-next", alone=True):  # who waits for all others is next
+            stack.enter_context(locked(folder / f"{name}-turn", alone=alone))
         yield
 
 

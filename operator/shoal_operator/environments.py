@@ -39,6 +39,8 @@ GIT_SECRET = {
     "CA": "ca.crt",
 }
 """The entries of a Secret for git, and how the builder's variables with them end."""
+OF_A_RUN_SECONDS = 300
+"""How long what was built for one run is kept after its last use."""
 RETRY_SECONDS = 5.0
 """How often a build that the API server refuses is asked for again, where that may heal."""
 
@@ -72,9 +74,10 @@ def build_job(deployment: CustomResource, settings: Settings) -> dict[str, Any]:
     """The Job that builds a Deployment's environment."""
     where = of_build(deployment.spec, settings)
     wanted, storage = where.pop("environment"), where.pop("storage", None)
+    git = wanted.get("git") or {}
     where["environmentVariables"] = [
         *({"name": name, "value": value} for name, value in settings.build_variables.items()),
-        *_from_secret((wanted.get("git") or {}).get("secretName")),
+        *_from_secret(git.get("secretName")),
     ]
     return {
         "apiVersion": names.API_VERSION,
@@ -92,6 +95,7 @@ def build_job(deployment: CustomResource, settings: Settings) -> dict[str, Any]:
             "resources": {"memory": settings.build_memory},
             "isolation": "job",
             "activeDeadlineSeconds": int(settings.build_seconds),
+            **({"ttlSecondsAfterFinished": OF_A_RUN_SECONDS} if git.get("run") else {}),
             **({"storage": storage} if storage else {}),
         },
     }
@@ -108,6 +112,8 @@ class EnvironmentKeeper:
         self._runs_of = runs_of
         self._doomed: dict[tuple[str, str], str] = {}
         """Uids of builds that were deleted here; the watch may show them for a while."""
+        self._used: dict[tuple[str, str], float] = {}
+        """By namespace and name of the build, when an environment was last seen in use."""
 
     async def keep(self, deployment: CustomResource) -> State | None:
         """Have a Deployment's environment built if it is not; None where it wants none.
@@ -138,9 +144,22 @@ class EnvironmentKeeper:
         self._doomed[job.namespace, job.name] = job.uid
         return _building(job)
 
-    def is_wanted(self, job: CustomResource) -> bool:
-        """Whether a finished Job holds an environment that some Deployment uses."""
-        return names.ENVIRONMENT in job.labels and job.says("Complete") and bool(self.of_build(job))
+    def look(self, now: float) -> None:
+        """Take down which environments some Deployment uses now."""
+        cache, settings = self._context.cache, self._context.settings
+        self._used = {key: at for key, at in self._used.items() if cache.named(names.JOB, *key)}
+        for deployment in cache.resources(names.DEPLOYMENT):
+            if name := build_name(deployment.spec, settings):
+                self._used[deployment.namespace, name] = now
+
+    def last_used(self, job: CustomResource) -> float:
+        """When a Job's environment was last seen in use; 0 if it holds none.
+
+        What an operator before this one has seen is not known: it counts as used until then.
+        """
+        if names.ENVIRONMENT not in job.labels or not job.says("Complete"):
+            return 0.0
+        return self._used.get((job.namespace, job.name), self._context.up_since)
 
     def of_build(self, job: CustomResource) -> list[CustomResource]:
         """The Deployments whose environment a Job builds."""

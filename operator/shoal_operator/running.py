@@ -92,7 +92,7 @@ async def _operate(
         worker_zip=worker_zip,
         environment=reconciler.place_environment,
         uv=Path(find_uv_bin()),
-        rattler=_folder_of("rattler"),
+        rattler=[_folder_of(name) for name in ("rattler", "yaml")],
     )
     context.dispatcher.start()
     try:

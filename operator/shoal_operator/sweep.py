@@ -127,11 +127,12 @@ class Sweeper:
 
     async def _expire(self) -> None:
         now = time.time()
+        self._reconciler.environments.look(now)
         for job in self._context.cache.resources(names.JOB, names.MAP_JOB):
             ended = finished_at(job)
             ttl = job.spec.get("ttlSecondsAfterFinished")
-            over = ended and now >= ended + float(86400 if ttl is None else ttl)
-            if over and not self._reconciler.environments.is_wanted(job):
+            used = self._reconciler.environments.last_used(job)
+            if ended and now >= max(ended, used) + float(86400 if ttl is None else ttl):
                 logger.info("%s in %s: its time is over", job.full_name, job.namespace)
                 try:
                     await self._context.api.delete(

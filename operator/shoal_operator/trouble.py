@@ -97,8 +97,7 @@ def pod_trouble(pod: PodFact, settings: Settings, *, image: str) -> Trouble | No
     if pod.waiting_reason == "CreateContainerConfigError":
         return Trouble(
             Reason.CREATE_CONTAINER_CONFIG_ERROR,
-            f"Pod {pod.name} can't start: {pod.waiting_message}. What environmentVariables and "
-            f"envFrom name must be in namespace {pod.namespace}, with that key",
+            f"Pod {pod.name} can't start: {pod.waiting_message}{_missing(pod)}",
             pod.created + settings.missing_seconds,
         )
     if pod.waiting_reason in START_REASONS:
@@ -142,4 +141,14 @@ def is_stale(
         and pod.uid not in connected
         and pod.started > 0
         and now >= max(pod.started, up_since) + settings.contact_seconds
+    )
+
+
+def _missing(pod: PodFact) -> str:
+    """What to do where a Pod can't start for want of a Secret or ConfigMap."""
+    if not any(kind in pod.waiting_message.lower() for kind in ("secret", "configmap")):
+        return ""
+    return (
+        ". What environmentVariables and envFrom name must be in namespace "
+        f"{pod.namespace}, with that key"
     )

@@ -12,10 +12,10 @@ import importlib.metadata as metadata
 import json
 import os
 import re
-import site
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -54,10 +54,23 @@ def project() -> PoetryProjectPath | UvProjectPath | None:
             continue
         if (folder / "uv.lock").is_file() and Path(sys.prefix) == folder / ".venv":
             return UvProjectPath(str(folder), python)
-        if (folder / "poetry.lock").is_file() and sys.prefix != sys.base_prefix:
+        if (folder / "poetry.lock").is_file() and _is_of_poetry(folder):
             return PoetryProjectPath(str(folder), python)
         return None
     return None
+
+
+def _is_of_poetry(folder: Path) -> bool:
+    """Tell whether this is the virtual environment of a project: its own, or one named after it."""
+    try:
+        content = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    for project in (content.get("project"), content.get("tool", {}).get("poetry")):
+        name = re.sub(r"[^a-z0-9_.]+", "-", str((project or {}).get("name") or "").lower())
+        if name and re.match(re.escape(name) + r"-\S{8}-py3", Path(sys.prefix).name.lower()):
+            return True
+    return Path(sys.prefix) == folder / ".venv"
 
 
 def conda_prefix() -> Path | None:
@@ -66,19 +79,27 @@ def conda_prefix() -> Path | None:
 
 
 def requirements() -> tuple[str, ...]:
-    """Return a line for each package that the code here may need, beside those of conda.
+    """Return a line for each package that the code here may need.
 
     Raises:
         ConfigurationError: one of them is on this machine only.
     """
-    return _frozen(
-        tuple((name, os.stat(name).st_mtime_ns) for name in folders() if os.path.isdir(name))
-    )
+    return _lines(_kept(_stamps()))
+
+
+def names() -> frozenset[str]:
+    """Return the names of those packages, in lower case and with dashes."""
+    return frozenset(key_of(one.name) for one in _kept(_stamps()))
+
+
+def _stamps() -> tuple[tuple[str, int], ...]:
+    return tuple((name, os.stat(name).st_mtime_ns) for name in folders() if os.path.isdir(name))
 
 
 def folders() -> tuple[str, ...]:
-    """Return the folders that packages are installed in."""
-    return (*site.getsitepackages(), site.getusersitepackages())
+    """Return the folders that packages are installed in, in the order in which they are found."""
+    installed = ("site-packages", "dist-packages")
+    return tuple(path for path in sys.path if os.path.basename(path) in installed)
 
 
 @dataclass(frozen=True)
@@ -87,23 +108,27 @@ class _Package:
     version: str
     needs: frozenset[str]
     requested: bool
-    by_conda: bool
-    origin: Mapping[str, object]
+    origin: Mapping[str, object] = field(hash=False)
 
 
 @lru_cache(maxsize=4)
-def _frozen(stamps: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
-    """Read what is installed in folders; with the times at which something was, for the cache."""
-    found = {_key(one.name): one for one in _installed([name for name, _ in stamps])}
+def _kept(stamps: tuple[tuple[str, int], ...]) -> tuple[_Package, ...]:
+    """Read what is installed in folders, with the times at which something was, for the cache."""
+    found: dict[str, _Package] = {}
+    for package in _installed([name for name, _ in stamps]):
+        found.setdefault(key_of(package.name), package)  # as `import` does
     needed = {name for one in found.values() for name in one.needs}
     roots = {
         name
         for name, one in found.items()
         if name != OURS and name not in TOOLS and (one.requested or name not in needed)
     }
-    kept = (found[name] for name in sorted(_closure(roots, found)))
-    lines = (_line(one) for one in kept if not one.by_conda)
-    return tuple(line for line in lines if line)
+    return tuple(found[name] for name in sorted(_closure(roots, found)))
+
+
+@lru_cache(maxsize=4)
+def _lines(kept: tuple[_Package, ...]) -> tuple[str, ...]:
+    return tuple(line for line in map(_line, kept) if line)
 
 
 def _installed(folders: list[str]) -> Iterator[_Package]:
@@ -114,10 +139,14 @@ def _installed(folders: list[str]) -> Iterator[_Package]:
                 name,
                 one.version,
                 frozenset(_needs(one.requires or ())),
-                one.read_text("REQUESTED") is not None,
-                (one.read_text("INSTALLER") or "").strip() == "conda",
+                # uv says it of whatever it installs
+                one.read_text("REQUESTED") is not None and _installer(one) != "uv",
                 json.loads(one.read_text("direct_url.json") or "{}"),
             )
+
+
+def _installer(package: metadata.Distribution) -> str:
+    return (package.read_text("INSTALLER") or "").strip()
 
 
 def _needs(requirements: Iterable[str]) -> Iterator[str]:
@@ -129,7 +158,7 @@ def _needs(requirements: Iterable[str]) -> Iterator[str]:
             continue
         extras = ["", *re.findall(r"""extra == ['"]([^'"]+)""", text)]
         if one.marker is None or any(one.marker.evaluate({**PLATFORM, "extra": e}) for e in extras):
-            yield _key(one.name)
+            yield key_of(one.name)
 
 
 def _closure(roots: set[str], found: Mapping[str, _Package]) -> set[str]:
@@ -162,5 +191,6 @@ def _overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(other + os.sep) or other.startswith(one + os.sep)
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """Return a package's name as all its spellings have it."""
     return re.sub(r"[-_.]+", "-", name).lower()

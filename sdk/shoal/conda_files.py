@@ -1,54 +1,13 @@
-"""What an environment.yml or an explicit list names, if it can be had in the cluster."""
+"""What an environment.yml or an explicit list of this machine names."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from shoal import requirement_lines
 from shoal.errors import ConfigurationError
-
-NO_BUILDS = "`conda env export --no-builds` or `--from-history`"
-_KEYS = ("name", "prefix", "channels", "dependencies", "variables")
-_MARK = "@EXPLICIT"
-_PYTHON = re.compile(r"^(?:\S+::)?python(?:\s+|==?)\s*=*(3\.\d+(?:\.\d+)?)(?:\.\*)?(?:[=\s]\S+)?$")
-_PYTHON_FILE = re.compile(r"^python-(3\.\d+\.\d+[^-]*)-[^-]+$")
-_BUILD = re.compile(r"^[^=\s]+=+[^=]+=[^=]+$")
-_ELSEWHERE = re.compile(r"^(/Users/|/opt/homebrew/|[A-Za-z]:[\\/])")
-_URL = re.compile(
-    r"^https?://\S+?/(?P<subdir>[^\s/#]+)/(?P<name>[^\s/#]+)\.(?:conda|tar\.bz2)"
-    r"(?:#(?:sha256:)?[0-9A-Fa-f]+)?$"
-)
-_TOKEN = re.compile(r"/t/[^/\s]+/")
-
-
-@dataclass(frozen=True)
-class CondaPackages:
-    """Conda packages, and what goes beside them.
-
-    Attributes:
-        channels: names or URLs, the first before the others.
-        packages: match specs.
-        explicit: URLs of packages, in place of channels and packages.
-        requirements: lines of a requirements.txt.
-        python: the version of the Python among them; "" where only the solver can know.
-        variables: what is set in the environment.
-    """
-
-    channels: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-    explicit: tuple[str, ...] = ()
-    requirements: tuple[str, ...] = ()
-    python: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, list[str]]:
-        """Return the resource's field ``conda``."""
-        fields = {"channels": self.channels, "packages": self.packages, "explicit": self.explicit}
-        return {name: list(some) for name, some in fields.items() if some}
+from shoal.worker.conda_file import CondaFileError, CondaPackages, parse
 
 
 def of_file(path: Path, file_format: str | None = None) -> CondaPackages:
@@ -58,148 +17,11 @@ def of_file(path: Path, file_format: str | None = None) -> CondaPackages:
         ConfigurationError: it can't be read, or names what can't be had on the cluster's nodes.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        found = parse(path.read_text(encoding="utf-8"), str(path), file_format)
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigurationError(f"CondaEnvironmentFile: {path}: {why}") from error
-    is_list = any(line.strip() == _MARK for line in text.splitlines())
-    if file_format == "list" and not is_list:
-        raise ConfigurationError(
-            f"{path} has no line {_MARK}: write it with `conda list --explicit --md5`"
-        )
-    if file_format == "env_export" and is_list:
-        raise ConfigurationError(f"{path} has a line {_MARK}: its file_format is 'list'")
-    return _of_list(text, path) if is_list else _of_yaml(text, path)
-
-
-def _of_list(text: str, path: Path) -> CondaPackages:
-    found, python = [], ""
-    for raw in text.splitlines():
-        line = raw.strip()
-        if not line or line.startswith("#") or line == _MARK:
-            continue
-        match = _URL.match(line)
-        if match is None:
-            raise ConfigurationError(
-                f"{path}: {line!r} is no URL of a package, such as "
-                "https://HOST/CHANNEL/linux-64/NAME-VERSION-BUILD.conda"
-            )
-        refuse_secret(line, f"{path}: the URL of {match['name']}")
-        subdir = match["subdir"]
-        if subdir != "noarch" and not subdir.startswith("linux-"):
-            raise ConfigurationError(
-                f"{path}: {match['name']} is for {subdir}, and the cluster's nodes run Linux: make "
-                f"the list on Linux, or write an environment.yml with {NO_BUILDS}"
-            )
-        found.append(line)
-        if version := _PYTHON_FILE.match(match["name"]):
-            python = version[1]
-    if not python:
-        raise ConfigurationError(f"{path}: none of the packages is python, which has to be there")
-    return CondaPackages(explicit=tuple(found), python=python)
-
-
-def _of_yaml(text: str, path: Path) -> CondaPackages:
-    import yaml  # comes with kubernetes
-
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is no YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(
-            f"{path} is neither an environment.yml nor an explicit list: write it with "
-            "`conda env export` or `conda list --explicit`"
-        )
-    if unknown := [str(key) for key in content if key not in _KEYS]:
-        raise ConfigurationError(
-            f"{path}: {', '.join(unknown)}: an environment.yml has {', '.join(_KEYS)}"
-        )
-    packages, pip = _dependencies(content.get("dependencies"), path)
-    _refuse_builds(packages, content.get("prefix"), path)
-    return CondaPackages(
-        channels=_channels(content.get("channels"), path),
-        packages=tuple(packages),
-        requirements=tuple(requirement_lines.of_text("\n".join(pip), path)),
-        python=next(filter(None, map(python_version, packages)), ""),
-        variables=_variables(content.get("variables"), path),
-    )
-
-
-def _dependencies(found: Any, path: Path) -> tuple[list[str], list[str]]:
-    """Return match specs and the lines for pip."""
-    packages: list[str] = []
-    pip: list[str] = []
-    for one in _listed(found, "dependencies", path):
-        if isinstance(one, dict) and list(one) == ["pip"]:
-            pip += _texts(one["pip"], "dependencies: pip", path)
-        else:
-            packages += _texts([one], "dependencies", path)
-    if not packages:
-        raise ConfigurationError(
-            f"{path}: dependencies names no conda package: name python, or use "
-            "shoal.PipRequirementsFile"
-        )
-    return packages, pip
-
-
-def _channels(found: Any, path: Path) -> tuple[str, ...]:
-    channels = [
-        name for name in _texts(found, "channels", path) if name != "nodefaults"
-    ]  # nothing is added to them anyhow
-    for name in channels:
-        refuse_secret(name, f"{path}: a channel")
-        if not re.match(r"^(https?://|[A-Za-z0-9][^:\\\s,]*$)", name):
-            raise ConfigurationError(
-                f"{path}: the channel {name!r} is on this machine only: name one that Pods reach"
-            )
-    if not channels:
-        raise ConfigurationError(
-            f"{path} names no channels, and conda's own configuration stays here: add for example "
-            "`channels: [conda-forge]`"
-        )
-    return tuple(dict.fromkeys(channels))
-
-
-def _variables(found: Any, path: Path) -> dict[str, str]:
-    if not isinstance(found, dict | None):
-        raise ConfigurationError(f"{path}: variables must be names with their values")
-    return {str(name): str(value) for name, value in (found or {}).items()}
-
-
-def _refuse_builds(packages: list[str], prefix: Any, path: Path) -> None:
-    """Refuse builds that were pinned on a machine which the file shows to run something else."""
-    pinned = [package for package in packages if _BUILD.match(package)]
-    if pinned and isinstance(prefix, str) and _ELSEWHERE.match(prefix):
-        raise ConfigurationError(
-            f"{path}: {pinned[0]} is a build for the machine that has {prefix}, and the cluster's "
-            f"nodes run Linux: write the file with {NO_BUILDS}"
-        )
-
-
-def _listed(found: Any, where: str, path: Path) -> list[Any]:
-    if not isinstance(found, list | None):
-        raise ConfigurationError(f"{path}: {where} must be a list, not {found!r}")
-    return found or []
-
-
-def _texts(found: Any, where: str, path: Path) -> list[str]:
-    for one in _listed(found, where, path):
-        if not isinstance(one, str) or not one.strip():
-            raise ConfigurationError(f"{path}: {where}: {one!r} is no text: put it into quotes")
-    return [one.strip() for one in found or ()]
-
-
-def python_version(package: str) -> str:
-    """Return the version of Python that a match spec names, "" if it leaves one open."""
-    match = _PYTHON.match(package.strip())
-    return match[1] if match else ""
-
-
-def refuse_secret(url: str, what: str) -> None:
-    """Refuse a URL with a password or an access token in it."""
-    if requirement_lines.has_password(url) or _TOKEN.search(url):
-        raise ConfigurationError(
-            f"{what} has a password or a token in it, which whoever reads the job could read: name "
-            "one that needs none"
-        )
+    except CondaFileError as error:
+        raise ConfigurationError(str(error)) from error
+    lines = requirement_lines.of_text("\n".join(found.requirements), path)
+    return replace(found, requirements=tuple(lines))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shoal.conda_files import CondaPackages, refuse_secret
 from shoal.errors import ConfigurationError
+from shoal.worker.conda_file import CondaFileError, CondaPackages, refuse_secret
 
 META = "conda-meta"
 WHO = "LocalCondaInterpreter"
@@ -138,7 +138,10 @@ def _channel(record: dict[str, Any], prefix: Path) -> str:
             f"{what} was installed from {url or 'nowhere that it tells'}, which is on this machine "
             "only: install it from a channel"
         )
-    refuse_secret(url, f"{what}: its URL")
+    try:
+        refuse_secret(url, f"{what}: its URL")
+    except CondaFileError as error:
+        raise ConfigurationError(str(error)) from error
     return url.rsplit("/", 2)[0]
 
 

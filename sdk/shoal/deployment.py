@@ -308,9 +308,8 @@ class Deployment:
                 comes, once for all its workers; the status of the Deployment tells the commit.
             commit: in hexadecimal, in place of a branch.
             path_to_source: the folder of the repository that goes on sys.path, if not its root.
-            interpreter: a PipRequirementsFile, PoetryProjectPath, UvProjectPath or
-                ScriptRequirements, whose path is one of the repository; or a container image, or
-                a PreinstalledInterpreter.
+            interpreter: one that is a file, such as a PipRequirementsFile, whose path is one of
+                the repository; or a container image, or a PreinstalledInterpreter.
             environment_variables: set where the code runs.
             ssh_key_secret: of a private repository: a Secret of the namespace with
                 `ssh-privatekey` (and `known_hosts`), or `username` and `password` (or a token).

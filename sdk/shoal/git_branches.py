@@ -8,9 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 
 SECONDS = 10.0
 """How long the repository's host may take."""
+AGAIN_SECONDS = 300.0
+"""How long one that could not be asked is not asked again."""
+
+_missed: dict[tuple[str, str], float] = {}
 
 
 def commit_of(url: str, branch: str) -> str | None:
@@ -18,11 +23,16 @@ def commit_of(url: str, branch: str) -> str | None:
     git = shutil.which("git")
     if git is None:
         return None
+    missed = _missed.get((url, branch), float("-inf"))
+    if time.monotonic() - missed < AGAIN_SECONDS:
+        return None
     names = (f"refs/heads/{branch}", f"refs/tags/{branch}^{{}}", f"refs/tags/{branch}")
     environment = {
         "GIT_ALLOW_PROTOCOL": "http:https:ssh",
         "GIT_TERMINAL_PROMPT": "0",
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=5",
+        "GIT_ASKPASS": "",
+        "SSH_ASKPASS": "",
+        "SSH_ASKPASS_REQUIRE": "never",
     }
     try:
         done = subprocess.run(
@@ -32,11 +42,11 @@ def commit_of(url: str, branch: str) -> str | None:
             capture_output=True,
             text=True,
             timeout=SECONDS,
-            check=False,
+            check=True,
+            start_new_session=True,  # without a terminal to ask at
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if done.returncode:
+    except (OSError, subprocess.SubprocessError):
+        _missed[url, branch] = time.monotonic()
         return None
     found = {name: commit for commit, name in (line.split() for line in done.stdout.splitlines())}
     return next((found[name] for name in names if name in found), None)

@@ -118,7 +118,7 @@ class LocalRunner:
         """Return the resource that the same call would create on a cluster."""
         from shoal.manifests import manifest
 
-        return manifest(call)
+        return await asyncio.to_thread(manifest, call)
 
 
 class LocalRun:

@@ -164,7 +164,7 @@ def _where(deployment: Deployment, packages: Packages | None, named: Credentials
             where["imagePullSecrets"] = [{"name": name}]
     else:
         names_one = packages if packages and not packages.conda else None  # conda brings its own
-        where["python"] = names_one.python if names_one else packing.python_version()
+        where["python"] = (names_one and names_one.python) or packing.python_version()
     if isinstance(deployment.interpreter, PreinstalledInterpreter):
         where["interpreter"] = deployment.interpreter.path_to_interpreter
     if environment := _environment(deployment, packages, named):

@@ -8,6 +8,7 @@ this machine may hold a password, and may be an address that means nothing there
 from __future__ import annotations
 
 import json
+import logging
 import os
 import posixpath
 import re
@@ -19,8 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shoal import conda_files, conda_prefixes, lock_files, requirement_lines
-from shoal.conda_files import CondaPackages
+from shoal import active, conda_files, conda_prefixes, lock_files, requirement_lines
 from shoal.errors import ConfigurationError
 from shoal.interpreters import (
     ActiveEnvironment,
@@ -33,10 +33,12 @@ from shoal.interpreters import (
     ScriptRequirements,
     UvProjectPath,
 )
+from shoal.worker.urls import has_password
 
 if TYPE_CHECKING:
     from shoal.deployment import Deployment
     from shoal.interpreters import AnyInterpreter
+    from shoal.worker.conda_file import CondaPackages
 
 INDEX_VARIABLE = "SHOAL_PACKAGE_INDEX"
 SOURCES_VARIABLE = "SHOAL_DEBIAN_SOURCES"
@@ -54,6 +56,8 @@ for one in metadata.distributions():
 print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "found": found}))
 """
 
+_log = logging.getLogger("shoal")
+
 _READERS: dict[type, tuple[str, Callable[[Path], list[str]]]] = {
     PipRequirementsFile: ("path_to_requirements_file", requirement_lines.of_file),
     PoetryProjectPath: ("path_to_project", lock_files.of_poetry_project),
@@ -69,6 +73,7 @@ FORMATS: dict[type, str] = {
     ScriptRequirements: "requirements",
 }
 """How a builder reads the file of an interpreter, where that is one of a git repository."""
+_CONDA_FORMATS = {None: "conda", "env_export": "conda-env-export", "list": "conda-list"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def debian_sources() -> list[str]:
     """Return the lines of a sources.list that this machine names for its jobs."""
     lines = [line.strip() for line in os.environ.get(SOURCES_VARIABLE, "").splitlines()]
     for line in lines:
-        if requirement_lines.has_password(line):
+        if has_password(line):
             raise ConfigurationError(f"{SOURCES_VARIABLE} {requirement_lines.READABLE}")
     return [line for line in lines if line]
 
@@ -163,54 +168,59 @@ def _conda(interpreter: CondaEnvironmentFile | LocalCondaInterpreter) -> CondaPa
 
 
 def _active() -> Packages | None:
-    from shoal import active
-
     if not active.is_wanted():
         return None
-    project = active.project()
-    if project is not None:
-        return packages_of(project)
-    lines, conda = active.requirements(), None
+    if (project := active.project()) is not None:
+        try:
+            return packages_of(project)
+        except ConfigurationError as error:
+            _log.info("what is installed counts, since the lock does not help: %s", error)
+    conda = None
     if prefix := active.conda_prefix():
-        conda = conda_prefixes.read(prefix).conda
-    if not lines and conda is None:
+        conda, lines = _active_conda(prefix)
+    elif not (lines := active.requirements()):
         return None
     index = _index() if lines else ()
     return Packages((*index, *lines), "{}.{}".format(*sys.version_info[:2]), conda=conda)
 
 
-def packages_in_repository(interpreter: AnyInterpreter | None) -> Packages | None:
-    """Return what is known here of packages that a file of a git repository names.
+def _active_conda(prefix: Path) -> tuple[CondaPackages, tuple[str, ...]]:
+    """Return what conda has installed, and lines for what pip has, less what only Shoal needs."""
+    try:
+        found = conda_prefixes.read(prefix)
+        kept = [one for one in found.pip if active.key_of(one[0]) in active.names()]
+        return found.conda, _lines(kept, "LocalCondaInterpreter")
+    except ConfigurationError as error:
+        raise ConfigurationError(f"The active environment: {error}; or {active.REMEDY}") from error
 
-    Raises:
-        ConfigurationError: a conda file.
-    """
+
+def packages_in_repository(interpreter: AnyInterpreter | None) -> Packages | None:
+    """Return what is known here of packages that a file of a git repository names."""
     if not isinstance(interpreter, InterpreterSpecFile):
         return None
-    if type(interpreter) not in FORMATS:
-        raise ConfigurationError(
-            f"git_repo: {type(interpreter).__name__} can't be read from a repository: name a "
-            "PipRequirementsFile, PoetryProjectPath, UvProjectPath or ScriptRequirements"
-        )
-    software = _software(interpreter.additional_software)
-    return Packages(_index(), interpreter.python_version, software)
+    python = "" if isinstance(interpreter, CondaEnvironmentFile) else interpreter.python_version
+    return Packages(_index(), python, _software(interpreter.additional_software))
 
 
 def place_in_repository(interpreter: InterpreterSpecFile) -> dict[str, str]:
     """Return how the file is read, and its path from the repository's root on."""
     kind = type(interpreter)
-    path = posixpath.normpath(getattr(interpreter, _READERS[kind][0]) or ".")
+    if isinstance(interpreter, CondaEnvironmentFile):
+        named, form = interpreter.path_to_file, _CONDA_FORMATS[interpreter.file_format]
+    else:
+        named, form = getattr(interpreter, _READERS[kind][0]), FORMATS[kind]
+    path = posixpath.normpath(named or ".")
     if path.startswith(("/", "..")):
         raise ConfigurationError(
             f"{kind.__name__}: {path} is not in the repository: give a path from its root on"
         )
-    return {"format": FORMATS[kind], "path": path}
+    return {"format": form, "path": path}
 
 
 def _index() -> tuple[str, ...]:
     """Return the line for the index that this machine names for its jobs."""
     url = os.environ.get(INDEX_VARIABLE, "")
-    if requirement_lines.has_password(url):
+    if has_password(url):
         raise ConfigurationError(f"{INDEX_VARIABLE} {requirement_lines.READABLE}")
     return (f"--index-url {url}",) if url else ()
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shoal.errors import ConfigurationError, NotSupportedYet
+from shoal.worker.urls import has_password
 
 READABLE = (
-    "has a password in it, which whoever reads the job could read: set the chart's "
-    "environments.variables, or use an index that needs none"
+    "has a password or a token in it, which whoever reads the job could read: use an index that "
+    "needs none, such as a mirror in the cluster"
 )
-_PASSWORD = re.compile(r"://[^/\s@:]*:[^/\s@]+@")
 _LOCAL = re.compile(r"^(\.|/|~|file:|[A-Za-z]:\\)|^[^:]*(/|\\|\.whl$|\.tar\.gz$|\.zip$)")
 _LINKS = re.compile(r"^(-f|--find-links)(\s+|=)")
 _EDITABLE = re.compile(r"^(-e|--editable)(\s|=|$)")
@@ -62,6 +62,10 @@ def of_installed(
     folder, url = origin.get("dir_info"), str(origin.get("url") or "")
     if isinstance(folder, dict) and folder.get("editable"):
         return ""
+    if has_password(url):
+        raise ConfigurationError(
+            f"{who}: the URL that {name} {version} was installed from {READABLE}; or {otherwise}"
+        )
     vcs = origin.get("vcs_info")
     if isinstance(vcs, dict):
         return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
@@ -93,11 +97,6 @@ def check(line: str, path: Path) -> None:
 def names_index(lines: list[str]) -> bool:
     """Tell whether the lines say themselves where packages come from."""
     return any(_INDEX.match(line) for line in lines)
-
-
-def has_password(text: str) -> bool:
-    """Tell whether a URL in the text has a password."""
-    return _PASSWORD.search(text) is not None
 
 
 def _target(line: str) -> str:

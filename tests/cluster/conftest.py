@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests' own modules
 
 from chaos import Chaos, until_well
 from gates import Gate
+from git_server import GitServer, address_towards, debian_packages, git_server, serve_http
 from namespaces import Place, give_key, make_place
 
+import shoal
 from shoal.kube import NAMESPACES, Client, connect
 
 
@@ -87,3 +90,37 @@ async def bucket_key(place: Place) -> str:
     """The name of a Secret of the namespace with the default bucket's key."""
     await give_key(place)
     return "shoal-minio"
+
+
+@pytest.fixture
+async def git(api: Client, tmp_path: Path) -> AsyncIterator[GitServer]:
+    async with git_server(api, tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for Debian's packages, filled once."""
+    return tmp_path_factory.mktemp("debian")
+
+
+@pytest.fixture
+async def tools(
+    api: Client, user: Place, debian: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """git and ssh for images that have none."""
+    if not (debian / "archives" / "Packages").exists():
+        status = await shoal.run_function(
+            lambda: Path("/var/lib/dpkg/status").read_text(), user.host(), None, shoal.Deployment()
+        )
+        await debian_packages(status, ("git", "openssh-client"), debian)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        path = debian / "archives" / request.path.rpartition("/")[2]
+        return web.FileResponse(path) if path.is_file() else web.Response(status=404)
+
+    async with AsyncExitStack() as stack:
+        address = await address_towards(api)
+        port = await serve_http(stack, address, answer)
+        monkeypatch.setenv("SHOAL_DEBIAN_SOURCES", f"deb [trusted=yes] http://{address}:{port} ./")
+        yield

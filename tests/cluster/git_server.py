@@ -21,8 +21,10 @@ import asyncssh
 from aiohttp import web
 from chaos import run
 from cluster.rootfs import mirror
+from namespaces import Place
 
-from shoal.kube import NODES, Client
+import shoal
+from shoal.kube import NODES, SECRETS, Client
 
 USER, TOKEN = "reader", "a-token"
 IDENTITY = ("-c", "user.name=a test", "-c", "user.email=test@example.com")
@@ -168,6 +170,18 @@ async def git_server(api: Client, folder: Path) -> AsyncIterator[GitServer]:
         yield server
 
 
+async def secret(place: Place, secret_name: str = "git", **data: str) -> shoal.KubernetesSecret:
+    names = {"key": "ssh-privatekey", "authority": "ca.crt"}
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": secret_name},
+        "stringData": {names.get(name, name): text for name, text in data.items()},
+    }
+    await place.api.create(SECRETS, body, place.namespace)
+    return shoal.KubernetesSecret(secret_name)
+
+
 async def serve_http(
     stack: AsyncExitStack,
     address: str,
@@ -202,7 +216,8 @@ async def debian_packages(status: str, packages: tuple[str, ...], folder: Path) 
     for path in (lists, archives):
         (path / "partial").mkdir(parents=True, exist_ok=True)
     (folder / "status").write_text(status)
-    source = mirror() or "http://deb.debian.org/debian"
+    source = mirror()
+    assert source, "apt knows no mirror of Debian: run `apt-get update`"
     (folder / "sources.list").write_text(f"deb {source} {SUITE} main\n")
     options = {
         "Dir::State::status": folder / "status",

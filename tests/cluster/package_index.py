@@ -53,16 +53,24 @@ http.server.ThreadingHTTPServer(("", 8080), Index).serve_forever()
 
 
 def wheel(
-    name: str, version: str, files: Mapping[str, str], *, needs: str = "", script: str = ""
+    name: str,
+    version: str,
+    files: Mapping[str, str],
+    *,
+    needs: str = "",
+    script: str = "",
+    python: str = "",
+    tag: str = "py3-none-any",
 ) -> tuple[str, bytes]:
-    """Return file name and bytes of a pure wheel; `script` is "command = module:function"."""
+    """Return file name and bytes of a wheel; `script` is "command = module:function"."""
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += f"Requires-Python: {python}\n" if python else ""
     members = {
         **files,
         f"{info}/METADATA": metadata + (f"Requires-Dist: {needs}\n" if needs else ""),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n"
-        "Tag: py3-none-any\n",
+        f"Tag: {tag}\n",
     }
     if script:
         members[f"{info}/entry_points.txt"] = f"[console_scripts]\n{script}\n"
@@ -72,7 +80,7 @@ def wheel(
     with zipfile.ZipFile(buffer, "w") as archive:
         for file, text in members.items():
             archive.writestr(file, text)
-    return f"{name}-{version}-py3-none-any.whl", buffer.getvalue()
+    return f"{name}-{version}-{tag}.whl", buffer.getvalue()
 
 
 def _digest(text: str) -> str:

@@ -17,6 +17,7 @@ import conda_channel
 import package_index
 import pytest
 from conda_channel import SUBDIR, package
+from git_server import GitServer, secret
 from namespaces import Place, condition
 from package_index import FROM_FOLDER, serve, wheel
 
@@ -138,6 +139,28 @@ async def test_an_explicit_list(user: Place, channels: list[str], tmp_path: Path
     wrong = hashlib.md5(LOUD.data).hexdigest()
     with pytest.raises(EnvironmentFailed, match=f"has md5 {right}, the list says {wrong}"):
         await shoal.run_function(tone, user.host(), None, listed(wrong))
+
+
+async def test_a_file_of_a_git_repository(
+    user: Place, channels: list[str], git: GitServer, tools: None
+) -> None:
+    file = {
+        "channels": channels,
+        "dependencies": ["python", "tone=1.0", {"pip": ["chime==1.0"]}],
+        "variables": {"MOOD": "gay"},
+    }
+    code = "import chime, os\ndef f():\n    return chime.CHIME, os.environ['MOOD'], os.getcwd()\n"
+    await git.commit("code", {"env/environment.yml": json.dumps(file), "app.py": code})
+    opened = await secret(user, authority=git.authority)
+    interpreter = shoal.CondaEnvironmentFile("env/environment.yml")
+    here = shoal.Deployment.git_repo(
+        git.https("code"), interpreter=interpreter, ssh_key_secret=opened
+    )
+    found = await shoal.run_function("app.f", user.host(), None, here)
+    assert found == ("softly", "gay", "/shoal/environment/source")
+    await git.commit("code", {"env/environment.yml": "dependencies: [python]\n"})
+    with pytest.raises(EnvironmentFailed, match=r"environment\.yml names no channels"):
+        await shoal.run_function("app.f", user.host(), None, here)
 
 
 async def python_in(user: Place, channel: str, folder: Path) -> str:

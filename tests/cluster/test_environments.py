@@ -47,6 +47,8 @@ WHEELS = dict(
         wheel("greeting", "1.1", GREETING, needs="tone>=2", script="greet = greeting:main"),
         wheel("tone", "2.0", {"tone.py": "TONE = 'softly'\n"}),
         wheel("tone", "2.1", {"tone.py": TONE}),
+        wheel("windows", "1.0", {}, tag="cp311-cp311-win_amd64"),
+        wheel("later", "1.0", {}, python=">=3.99"),
     ]
 )
 OLD_TONE = hashlib.sha256(WHEELS["tone-2.0-py3-none-any.whl"]).hexdigest()
@@ -131,6 +133,18 @@ async def test_an_environment_of_this_machine(
     here = shoal.Deployment.mirror_local(interpreter=shoal.LocalPipInterpreter(str(python)))
     found = await shoal.run_function(versions, user.host(), None, here)
     assert found[:2] == ("1.0", "2.1")
+
+
+@pytest.mark.parametrize(
+    ("requirement", "words"),
+    [("windows==1.0", "no wheels with a matching"), ("later==1.0", r"Python ?>=3\.99")],
+)
+async def test_what_is_for_others_is_told_in_the_installers_words(
+    user: Place, index: str, tmp_path: Path, requirement: str, words: str
+) -> None:
+    here = shoal.Deployment(requirements(tmp_path, index, requirement))
+    with pytest.raises(EnvironmentFailed, match=words):
+        await shoal.run_function(versions, user.host(), None, here)
 
 
 SCRIPT = """

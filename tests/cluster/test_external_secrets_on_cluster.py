@@ -67,6 +67,10 @@ async def kind(api: Client) -> AsyncIterator[None]:
             await asyncio.sleep(0.05)
     yield
     await api.delete(CRDS, name)
+    async with asyncio.timeout(30):
+        with suppress(ApiError):
+            while await api.get(CRDS, name):
+                await asyncio.sleep(0.05)
 
 
 @pytest.fixture

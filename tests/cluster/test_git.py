@@ -5,30 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
 
 import asyncssh
 import cloudpickle
 import pytest
-from aiohttp import web
-from git_server import (
-    TOKEN,
-    USER,
-    GitServer,
-    address_towards,
-    debian_packages,
-    git_server,
-    serve_http,
-)
+from git_server import TOKEN, USER, GitServer, secret
 from namespaces import Place
 from package_index import serve, wheel
 from package_index import url as url_of_index
 
 import shoal
 from shoal.errors import CommandFailedException, EnvironmentFailed
-from shoal.kube import DEPLOYMENTS, SECRETS, Client
+from shoal.kube import DEPLOYMENTS
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -74,52 +62,6 @@ WHEELS = dict(
         wheel("tone", "2.1", {"tone.py": "TONE = 'loudly'\n"}),
     ]
 )
-
-
-@pytest.fixture
-async def git(api: Client, tmp_path: Path) -> AsyncIterator[GitServer]:
-    async with git_server(api, tmp_path) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for Debian's packages, filled once."""
-    return tmp_path_factory.mktemp("debian")
-
-
-@pytest.fixture
-async def tools(
-    api: Client, user: Place, debian: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[None]:
-    """git and ssh for images that have none."""
-    if not (debian / "archives" / "Packages").exists():
-        status = await shoal.run_function(
-            lambda: Path("/var/lib/dpkg/status").read_text(), user.host(), None, shoal.Deployment()
-        )
-        await debian_packages(status, ("git", "openssh-client"), debian)
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        path = debian / "archives" / request.path.rpartition("/")[2]
-        return web.FileResponse(path) if path.is_file() else web.Response(status=404)
-
-    async with AsyncExitStack() as stack:
-        address = await address_towards(api)
-        port = await serve_http(stack, address, answer)
-        monkeypatch.setenv("SHOAL_DEBIAN_SOURCES", f"deb [trusted=yes] http://{address}:{port} ./")
-        yield
-
-
-async def secret(place: Place, secret_name: str = "git", **data: str) -> shoal.KubernetesSecret:
-    names = {"key": "ssh-privatekey", "authority": "ca.crt"}
-    body = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": secret_name},
-        "stringData": {names.get(name, name): text for name, text in data.items()},
-    }
-    await place.api.create(SECRETS, body, place.namespace)
-    return shoal.KubernetesSecret(secret_name)
 
 
 async def commits(place: Place) -> list[str]:

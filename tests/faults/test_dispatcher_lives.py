@@ -25,6 +25,7 @@ RARE = {
     ("LedgerReader._rest", "self._get(ledger.key(self._prefix, after.length - 1))"),
     # only the operator has environments built
     ("application.place", "environment(worker, str(json.loads(body)['environment']))"),
+    ("Tar.pieces", "asyncio.to_thread(file.read, PIECE)"),
     # only jobs that have not ended come back here
     ("Run.recover", "self.file.write(self.store, self._trouble)"),
 }

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,12 @@ def application(
     worker_zip: bytes,
     environment: Callable[[WorkerIdentity, str], Awaitable[dict[str, Any]]] | None = None,
     uv: Path | None = None,
-    rattler: Path | None = None,
+    rattler: Sequence[Path] = (),
 ) -> web.Application:
     """Return the web application that serves `dispatcher` to workers.
 
-    `environment`, `uv` (the tool's file) and `rattler` (the folder of the Python package) are there
-    where environments are built.
+    `environment`, `uv` (the tool's file) and `rattler` (folders of Python packages) are there where
+    environments are built.
     """
     routes = _Routes(dispatcher, authenticate)
     app = web.Application(client_max_size=LARGEST)
@@ -81,8 +81,8 @@ def application(
             return web.FileResponse(uv)
 
         app.router.add_post("/v1/uv", routes.checked(send_uv))
-    if rattler is not None:
-        tool = Tar(rattler)
+    if rattler:
+        tool = Tar(*rattler)
 
         async def send_rattler(_worker: WorkerIdentity, _body: bytes) -> web.Response:
             return web.Response(body=tool.pieces(), headers={"Content-Length": str(tool.size)})

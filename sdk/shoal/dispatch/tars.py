@@ -1,4 +1,4 @@
-"""A folder as a tar that is made while it is sent, so that it needs neither memory nor disk."""
+"""Folders as a tar that is made while it is sent, so that it needs neither memory nor disk."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ PIECE = 1 << 20
 
 
 class Tar:
-    """The files of a folder, under the folder's name."""
+    """The files of some folders, each under its folder's name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *folders: Path) -> None:
         """Look which files there are; they don't change any more."""
         self._members = [
             (path, self._entry(path, folder))
+            for folder in folders
             for path in sorted(folder.rglob("*"))
             if path.is_file() and "__pycache__" not in path.parts
         ]

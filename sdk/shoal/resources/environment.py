@@ -159,9 +159,12 @@ GitCommit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4,64}$", max_le
 class GitPackages(Model):
     """A file of the repository that says which packages the code needs."""
 
-    format: Literal["requirements", "uv", "poetry"] = Field(
-        description="requirements: a requirements.txt, or a script with its dependencies in it "
-        "(PEP 723); uv: a folder with uv.lock; poetry: a folder with poetry.lock."
+    format: Literal["requirements", "uv", "poetry", "conda", "conda-env-export", "conda-list"] = (
+        Field(
+            description="requirements: a requirements.txt, or a script with its dependencies in it "
+            "(PEP 723); uv: a folder with uv.lock; poetry: a folder with poetry.lock; conda: an "
+            "environment.yml (conda-env-export) or an explicit list (conda-list), whichever it is."
+        )
     )
     path: RelativePath = Field(
         default=".", description="The file or folder, from the repository's root on."

@@ -24,7 +24,7 @@ from .inputs import Fatal, JobInputs, Piece
 from .note import Note
 from .objects import ObjectError, Objects
 from .outbox import Outbox
-from .processes import reap
+from .processes import hide_environment, reap
 from .transport import Refused, Unreachable, line_from_environment
 from .zygote import Zygote, start
 
@@ -291,6 +291,8 @@ def main() -> int:
         from . import environment
 
         environment.enter()
+    if any(name.startswith("SHOAL_GIT_") for name in os.environ):
+        hide_environment()
     scratch = os.environ["SHOAL_SCRATCH"]
     for name in ("work", "tmp", "results", "unsent", "code"):
         os.makedirs(os.path.join(scratch, name), exist_ok=True)

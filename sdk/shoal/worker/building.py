@@ -18,7 +18,8 @@ from typing import Any
 from . import PROTOCOL, checkout, debian, installing
 from .environment import digest, folder, offer, software_folder, source_folder
 from .objects import ObjectError, Objects, Rejected
-from .tools import BuildFailed, Patience
+from .patience import Patience
+from .tools import BuildFailed
 from .transport import Refused, Unreachable, line_from_environment
 
 
@@ -45,6 +46,7 @@ def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
             f"this node is {platform.machine()}, the operator's node is {machine}: "
             "environments are built where both are the same"
         )
+    secrets = checkout.take_secrets()  # before anything runs that is not ours
     target, sources = folder(), wanted.get("softwareSources") or []
     shutil.rmtree(target, ignore_errors=True)  # of an attempt before this one
     os.makedirs(target)
@@ -55,11 +57,10 @@ def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
     git = wanted.get("git") or {}
     if git:
         known_hosts = wanted.get("knownHosts") or []
-        made["commit"] = checkout.check_out(git, source_folder(), known_hosts, sources)
+        made["commit"] = checkout.check_out(git, secrets, source_folder(), known_hosts, sources)
         made["source"] = _folder_in(source_folder(), git.get("path") or ".")
     if set(wanted) - {"git", "knownHosts", "softwareSources"} or git.get("packages"):
-        made["python"] = installing.install(wanted, sources)
-        made["conda"] = bool(wanted.get("conda"))
+        made.update(installing.install(wanted, sources))
     archive = os.path.join(os.environ["SHOAL_SCRATCH"], "environment.tar.gz")
     made["sha256"] = _pack(target, archive)
     made["size"] = os.path.getsize(archive)

@@ -2,16 +2,18 @@
 
 git and ssh are the image's, else Debian's, which are then unpacked for the time of the build. What
 opens a private repository comes in environment variables, from the Secret that the Deployment
-names; it is given to the repository's own host only, and a host whose key is not known is not
-talked to.
+names; it is taken out of them before anything else runs, and given to the repository's own host
+only. A host whose key is not known is not talked to.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,26 +22,48 @@ from . import debian
 from .environment import offer
 from .tools import BuildFailed, run
 
+SSH = (
+    "GlobalKnownHostsFile /dev/null",
+    "StrictHostKeyChecking yes",
+    "BatchMode yes",
+    "IdentitiesOnly yes",
+    "ConnectTimeout 15",
+)
+#: Seconds before a lost connection is made again.
+WAITS = (1.0, 5.0)
+#: What a server says that offers a history without files, and then refuses to give the files.
+_NO_FILES = re.compile(r"promisor remote|unadvertised object")
+#: What git says of a connection that may be there the next time.
+_LOST = re.compile(
+    r"Connection (reset|timed out|refused)|early EOF|hung up unexpectedly|RPC failed|"
+    r"Could not resolve|kex_exchange_identification"
+)
 PREFIX = "SHOAL_GIT_"
 """Begins the variables that hold what is in the Secret."""
 
 
+def take_secrets() -> dict[str, str]:
+    """Return what the Secret holds, and take it away from the programs that this process runs."""
+    names = [name for name in os.environ if name.startswith(PREFIX)]
+    return {name[len(PREFIX) :]: os.environ.pop(name) for name in names}
+
+
 def check_out(
-    git: dict[str, Any], target: str, known_hosts: Sequence[str], sources: Sequence[str]
+    git: dict[str, Any],
+    secrets: dict[str, str],
+    target: str,
+    known_hosts: Sequence[str],
+    sources: Sequence[str],
 ) -> str:
     """Fill the folder `target` with the repository's files, without its history; return the commit.
 
-    `git` has ``url``, and ``branch`` or ``commit``; its submodules come along. `known_hosts` are
-    lines as ssh reads them, `sources` lines of a sources.list.
+    `git` has ``url``, and ``branch`` or ``commit``; its submodules come along. `secrets` are those
+    of `take_secrets`, `known_hosts` lines as ssh reads them where these have none, `sources` lines
+    of a sources.list.
 
     Raises:
         BuildFailed: with git's words.
     """
-    secrets = {
-        name[len(PREFIX) :]: os.environ.pop(name)
-        for name in list(os.environ)
-        if name.startswith(PREFIX)
-    }
     if git.get("secretName") and not secrets:
         raise BuildFailed(
             f"secrets/{git['secretName']} does not exist in this namespace, or has none of "
@@ -72,14 +96,28 @@ def offer_git(sources: Sequence[str], *, ssh: bool = False) -> None:
 
 
 def _clone(git: dict[str, Any], target: str, variables: dict[str, str]) -> None:
-    _fetch(git, target, variables, "--filter=blob:none")
+    _fetch_patiently(git, target, variables, "--filter=blob:none")
     try:
         _fill(git, target, variables)
-    except BuildFailed:
-        # a server may offer a history without files, and then refuse to give the files
-        shutil.rmtree(target)
-        _fetch(git, target, variables)
+    except BuildFailed as error:
+        if not _NO_FILES.search(str(error)):
+            raise
+        _fetch_patiently(git, target, variables)
         _fill(git, target, variables)
+
+
+def _fetch_patiently(
+    git: dict[str, Any], target: str, variables: dict[str, str], *how: str
+) -> None:
+    for wait in (*WAITS, None):
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            _fetch(git, target, variables, *how)
+            return
+        except BuildFailed as error:
+            if wait is None or not _LOST.search(str(error)):
+                raise
+        time.sleep(wait)
 
 
 def _fetch(git: dict[str, Any], target: str, variables: dict[str, str], *how: str) -> None:
@@ -99,6 +137,13 @@ def _fill(git: dict[str, Any], target: str, variables: dict[str, str]) -> None:
     if os.path.exists(os.path.join(target, ".gitmodules")):
         deep = ("submodule", "update", "--quiet", "--init", "--recursive")
         run("git", *deep, folder=target, **variables)
+
+
+def _ssh_host(url: str) -> str:
+    """Return the host of a repository's URL, be it ssh://user@host:port/path or user@host:path."""
+    if "://" in url:
+        return urlsplit(url).hostname or ""
+    return url.partition("@")[2].partition(":")[0]
 
 
 def _has(folder: str, commit: str) -> bool:
@@ -128,35 +173,27 @@ def _variables(
             file.write(text if text.endswith("\n") else text + "\n")
         return path
 
-    hosts = "\n".join([*secrets.get("KNOWN_HOSTS", "").splitlines(), *known_hosts])
-    ssh = {
-        "UserKnownHostsFile": write("known_hosts", hosts),
-        "GlobalKnownHostsFile": "/dev/null",
-        "StrictHostKeyChecking": "yes",
-        "BatchMode": "yes",
-        "IdentitiesOnly": "yes",
-        "ConnectTimeout": "15",
-    }
+    hosts = write("known_hosts", secrets.get("KNOWN_HOSTS") or "\n".join(known_hosts))
+    ssh = [f"UserKnownHostsFile {hosts}", *SSH]
     if "PRIVATE_KEY" in secrets:
-        ssh["IdentityFile"] = write("key", secrets["PRIVATE_KEY"])
-    settings = {}
+        key = write("key", secrets["PRIVATE_KEY"])
+        ssh += [f"Host {_ssh_host(url)}", f"IdentityFile {key}"]
+    configuration = write("ssh_config", "\n".join(ssh))
+    settings, own = {}, f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
     if "CA" in secrets:
-        settings["http.sslCAInfo"] = write("ca.crt", secrets["CA"])
+        settings[f"http.{own}.sslCAInfo"] = write("ca.crt", secrets["CA"])
     variables = {
         "HOME": work,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_TEMPLATE_DIR": "",
         "GIT_ALLOW_PROTOCOL": "http:https:ssh",
-        "GIT_SSH_COMMAND": " ".join(
-            ["ssh", *(f"-o {name}={value}" for name, value in ssh.items())]
-        ),
+        "GIT_SSH_COMMAND": f"ssh -F {configuration}",
     }
     if "PASSWORD" in secrets:
-        host = urlsplit(url)
-        settings[f"credential.{host.scheme}://{host.netloc}.helper"] = (
-            '!f() { test "$1" = get && echo "username=$SHOAL_USERNAME" && '
-            'echo "password=$SHOAL_PASSWORD"; }; f'
+        settings[f"credential.{own}.helper"] = (
+            '!f() { test "$1" = get && '
+            'printf "username=%s\\npassword=%s\\n" "$SHOAL_USERNAME" "$SHOAL_PASSWORD"; }; f'
         )
         variables["SHOAL_USERNAME"] = secrets.get("USERNAME") or "git"
         variables["SHOAL_PASSWORD"] = secrets["PASSWORD"]

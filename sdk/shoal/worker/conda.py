@@ -21,6 +21,7 @@ import tempfile
 import urllib.parse
 from typing import Any
 
+from .conda_file import parse
 from .environment import ACTIVATION
 
 #: The oldest Python that py-rattler is made for.
@@ -49,7 +50,8 @@ BUILDS = (
 def command(wanted: dict[str, Any], tool: str, target: str) -> list[str]:
     """Return what to run to install `wanted` at `target`; `tool` is the tar with py-rattler.
 
-    `wanted` has ``channels`` and ``packages`` (match specs), or ``explicit`` (URLs of packages).
+    `wanted` has ``channels`` and ``packages`` (match specs), or ``explicit`` (URLs of packages); or
+    ``file``, which says it, with its ``format`` and the path ``pip`` for its lines for pip.
     """
     ours = sys.modules[__name__.partition(".")[0]]  # the worker's package, in its zip
     here = os.path.dirname(next(iter(ours.__path__)))
@@ -81,9 +83,24 @@ def main() -> None:
         with tarfile.open(tool) as packed:
             packed.extractall(work)
         sys.path.insert(0, work)
+        variables: dict[str, str] = {}
+        if "file" in wanted:
+            wanted, variables = _from_file(wanted["file"], wanted["format"], wanted["pip"])
         _install_or_exit(wanted, target, os.path.join(work, "cache"))
         _compile(target)
-        _note_activation(target, os.path.join(work, "activated.json"))
+        _note_activation(target, os.path.join(work, "activated.json"), variables)
+
+
+def _from_file(path: str, file_format: str, pip: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a file of a repository wants, and its variables; write its lines for pip."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = parse(file.read(), os.path.basename(path), file_format or None)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    with open(pip, "w", encoding="utf-8") as lines:
+        lines.writelines(f"{line}\n" for line in found.requirements)
+    return found.to_dict(), dict(found.variables)
 
 
 def _install_or_exit(wanted: dict[str, Any], target: str, cache: str) -> None:
@@ -257,7 +274,7 @@ def _compile(target: str) -> None:
     subprocess.run([python, "-m", "compileall", "-qq", *folders], check=False)
 
 
-def _note_activation(target: str, scratch: str) -> None:
+def _note_activation(target: str, scratch: str, variables: dict[str, str]) -> None:
     """Write down what activation would set: by the packages' files, and by their scripts.
 
     `scratch` is the path of a file for a while.
@@ -270,7 +287,7 @@ def _note_activation(target: str, scratch: str) -> None:
     if scripts:
         told.update(_activated(target, scripts, told, scratch))
     with open(os.path.join(target, ACTIVATION), "w", encoding="utf-8") as file:
-        json.dump(told, file)
+        json.dump({**told, **variables}, file)
 
 
 def _activated(
@@ -283,11 +300,17 @@ def _activated(
     shell = shutil.which("bash") or "sh"
     tell = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
     code = 'for one in "$@"; do . "$one"; done; "$CONDA_PREFIX/bin/python" -c "$TELL" "$TOLD"'
-    subprocess.run(
+    done = subprocess.run(
         [shell, "-c", code, shell, *scripts],
         env={**before, "TELL": tell, "TOLD": scratch},
-        check=True,
+        check=False,
     )
+    if done.returncode or not os.path.exists(scratch):
+        names = ", ".join(os.path.basename(script) for script in scripts)
+        sys.exit(
+            f"the packages' activation scripts ({names}) ended with exit code {done.returncode}: "
+            "leave out the package whose script does not run in a container"
+        )
     with open(scratch, encoding="utf-8") as file:
         after: dict[str, str] = json.load(file)
     ignored = OF_SHELLS | {"TELL", "TOLD"}

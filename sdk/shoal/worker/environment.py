@@ -16,17 +16,13 @@ import platform
 import shutil
 import sys
 import tarfile
-import time
 from typing import IO, Any
 
 from . import PROTOCOL
 from .objects import ObjectError, Objects
+from .patience import Patience
 from .transport import Refused, Unreachable, line_from_environment
 
-#: How long the dispatcher or the bucket may be away, in seconds.
-PATIENCE = 300.0
-#: Waits between attempts, in seconds; the last one repeats.
-RETRIES = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 #: Where Debian packages have programs and libraries.
 PROGRAMS = ("usr/bin", "bin", "usr/sbin", "sbin", "usr/games")
 LIBRARIES = ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib", "lib")
@@ -120,8 +116,7 @@ def fetch(name: str, path: str) -> dict[str, Any]:
     Raises:
         EnvironmentUnusable: it could not be had within `PATIENCE`.
     """
-    line, objects = line_from_environment(PROTOCOL), Objects()
-    until, failures = time.monotonic() + PATIENCE, 0
+    line, objects, patience = line_from_environment(PROTOCOL), Objects(), Patience()
     while True:
         try:
             about = line.call("/v1/environment", {"environment": name})
@@ -132,15 +127,13 @@ def fetch(name: str, path: str) -> dict[str, Any]:
             if found == about["sha256"]:
                 line.close()
                 return about
-            trouble = f"it has sha256 {found}, not {about['sha256']}"
+            raise ObjectError(f"it has sha256 {found}, not {about['sha256']}")
         except (Unreachable, Refused, ObjectError) as error:
-            trouble = str(error)
-        if time.monotonic() > until:
-            raise EnvironmentUnusable(f"the environment can't be read: {trouble}")
-        if failures in (0, 10, 100):
-            print(f"shoal worker: the environment can't be read now: {trouble}", file=sys.stderr)
-        time.sleep(RETRIES[min(failures, len(RETRIES) - 1)])
-        failures += 1
+            try:
+                patience.pause(error)
+            except type(error):
+                why = f"the environment can't be read: {error}"
+                raise EnvironmentUnusable(why) from error
 
 
 def check(about: dict[str, Any]) -> None:

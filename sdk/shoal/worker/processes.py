@@ -7,6 +7,7 @@ kernel gives what loses its parent, and those of the child's session.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -92,3 +93,12 @@ def reap() -> None:
             return
         if pid == 0:
             return
+
+
+def hide_environment() -> None:
+    """Let no program of this container read this process's first environment, or its children's.
+
+    Those have it until they become other programs.
+    """
+    not_dumpable = (4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: its /proc belongs to root then
+    ctypes.CDLL(None).prctl(*not_dumpable)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-
-from .environment import PATIENCE, RETRIES
 
 #: A failure's message ends with so many of the tool's last lines.
 LAST_LINES = 20
@@ -46,19 +43,3 @@ def run(*argv: str, hint: str = "", folder: str | None = None, **variables: str)
         last.append(hint)
     if process.returncode != 0:
         raise BuildFailed("\n".join(last) or f"{argv[0]} ended with exit code {process.returncode}")
-
-
-class Patience:
-    """Waits between attempts, for `PATIENCE` seconds in all."""
-
-    def __init__(self) -> None:
-        self._until = time.monotonic() + PATIENCE
-        self._failures = 0
-
-    def pause(self, error: Exception) -> None:
-        """Wait after a failure; raise it when the time is over."""
-        if time.monotonic() > self._until:
-            raise error
-        print(f"waits: {error}", flush=True)
-        time.sleep(RETRIES[min(self._failures, len(RETRIES) - 1)])
-        self._failures += 1

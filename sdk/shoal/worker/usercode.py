@@ -58,4 +58,7 @@ def unpack(parts: Iterable[bytes], folder: str) -> None:
     for part in parts:
         with zipfile.ZipFile(io.BytesIO(part)) as archive:
             archive.extractall(folder + ".part")
+            for entry in archive.infolist():  # which leaves this to us
+                if entry.external_attr >> 16 & 0o100 and not entry.is_dir():
+                    os.chmod(os.path.join(folder + ".part", entry.filename), 0o755)
     os.replace(folder + ".part", folder)

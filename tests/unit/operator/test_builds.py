@@ -119,6 +119,22 @@ async def test_a_job_waits_for_its_build_and_then_gets_workers(stage: Stage) -> 
     assert (told["phase"], told["sha256"], told["size"]) == ("Ready", "a" * 64, 7)
 
 
+async def test_an_environment_is_kept_by_its_last_use(stage: Stage) -> None:
+    build, _ = await built(stage)
+    environments, cache = stage.reconciler.environments, stage.context.cache
+    job = cache.named("Job", "default", build["metadata"]["name"])
+    assert job is not None
+    environments.look(1000.0)
+    assert environments.last_used(job) == 1000.0
+    (deployment,) = of_kind(stage, "deployments")
+    stage.reconciler.resource_gone("Deployment", deployment["metadata"]["uid"])
+    environments.look(2000.0)
+    assert environments.last_used(job) == 1000.0
+    another = replace(job, name="environment-before")
+    assert environments.last_used(another) == stage.context.up_since
+    assert environments.last_used(replace(job, labels={})) == 0.0
+
+
 async def test_builder_and_workers_run_on_nodes_of_the_operators_architecture(
     settings: Settings,
 ) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 import shoal
-from shoal.conda_files import CondaPackages, of_file, python_version
+from shoal.conda_files import of_file
 from shoal.conda_prefixes import find
 from shoal.errors import ConfigurationError
 from shoal.machinery import Call
 from shoal.manifests import manifest
 from shoal.packages import INDEX_VARIABLE, Packages, packages_of
+from shoal.worker.conda_file import CondaPackages, python_version
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 EXPORTED = """

@@ -62,6 +62,16 @@ def test_branches_and_tags_are_looked_up_by_git(
     assert commit_of(URL, "main") is None
 
 
+@pytest.mark.parametrize(
+    ("file_format", "named"),
+    [(None, "conda"), ("env_export", "conda-env-export"), ("list", "conda-list")],
+)
+async def test_a_file_for_conda_is_read_by_the_builder(file_format: Any, named: str) -> None:
+    interpreter = shoal.CondaEnvironmentFile("env/environment.yml", file_format)
+    found = await environment(shoal.Deployment.git_repo(URL, interpreter=interpreter))
+    assert found["git"]["packages"] == {"format": named, "path": "env/environment.yml"}
+
+
 async def test_the_file_of_an_interpreter_is_one_of_the_repository(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -95,7 +95,7 @@ def test_what_an_index_or_a_server_has_is_taken(tmp_path: Path, line: str) -> No
     "line", ["--index-url https://me:secret@host/simple", "x @ git+https://me:secret@host/x"]
 )
 def test_passwords_stay_here(tmp_path: Path, line: str) -> None:
-    with pytest.raises(ConfigurationError, match="has a password in it") as told:
+    with pytest.raises(ConfigurationError, match="has a password or a token in it") as told:
         lines_of(tmp_path, f"six\n{line}\n")
     assert "secret" not in str(told.value)
 
@@ -223,7 +223,7 @@ def test_an_index_for_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert lines_of(tmp_path, "numpy\n") == (ours, "numpy")
     assert lines_of(tmp_path, "-i https://own\nnumpy\n") == ("-i https://own", "numpy")
     monkeypatch.setenv(INDEX_VARIABLE, "https://me:secret@index.example.com/simple")
-    with pytest.raises(ConfigurationError, match="has a password in it") as told:
+    with pytest.raises(ConfigurationError, match="has a password or a token in it") as told:
         lines_of(tmp_path, "numpy\n")
     assert "secret" not in str(told.value)
 
@@ -295,7 +295,10 @@ def test_a_poetry_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     [
         (('lock-version = "2.1"', 'lock-version = "2.0"'), "lock-version 2.0"),
         (('type = "git"', 'type = "directory"'), "forked is in .* a local folder"),
-        (("https://example.com/forked", "https://me:secret@host/forked"), "has a password in it"),
+        (
+            ("https://example.com/forked", "https://me:secret@host/forked"),
+            "has a password or a token in it",
+        ),
         (("[[package]]", "[[package"), "poetry.lock"),
     ],
 )

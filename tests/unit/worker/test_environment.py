@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from shoal.worker import building, environment, installing, tools
+from shoal.worker import building, environment, installing, patience, tools
 from shoal.worker.environment import EnvironmentUnusable, check, fetch, unpack
 from shoal.worker.tools import BuildFailed
 
@@ -95,8 +95,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setenv("SHOAL_TOKEN_FILE", str(tmp_path / "token"))
     monkeypatch.setenv("SHOAL_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setenv("SHOAL_JOB", "job")
-    for module in (environment, tools):
-        monkeypatch.setattr(module, "RETRIES", (0.0,))
+    monkeypatch.setattr(patience, "RETRIES", (0.0,))
     (tmp_path / "scratch").mkdir()
     source = tmp_path / "environment"
     (source / "bin").mkdir(parents=True)
@@ -124,7 +123,7 @@ def test_what_cannot_be_read_once_is_asked_for_again(served: Served, trouble: st
 def test_what_never_can_be_read_is_told(
     served: Served, monkeypatch: pytest.MonkeyPatch, trouble: str, words: str
 ) -> None:
-    monkeypatch.setattr(environment, "PATIENCE", 0.0)
+    monkeypatch.setattr(patience, "PATIENCE", 0.0)
     served.spoil = [trouble] * 100
     with pytest.raises(EnvironmentUnusable, match=words):
         fetch("environment-x", str(served.folder / "fetched"))
