@@ -17,7 +17,8 @@ from .transport import Refused, Unreachable, line_from_environment
 
 INDEX_HINT = (
     "name an index that Pods can reach: SHOAL_PACKAGE_INDEX where you submit, an --index-url among "
-    "the requirements, or the chart's environments.variables"
+    "the requirements, or the chart's environments.variables; or, where you did not ask for these "
+    "packages, bring none: SHOAL_MIRROR_ENVIRONMENT=false"
 )
 CONDA_FORMATS = {"conda": "", "conda-env-export": "env_export", "conda-list": "list"}
 """Formats of a repository's file for conda, and what conda calls them; "" is either."""
