@@ -17,7 +17,7 @@ from .deployment import (
     EnvironmentStatus,
     JobDeployment,
 )
-from .environment import Code, Conda, Environment, ImagePullSecret, Resources
+from .environment import Conda, Environment
 from .function import Function, MapFunction, Payload
 from .job import Job, JobSpec, JobStatus
 from .kinds import API_VERSION, CATEGORY, GROUP, KINDS, VERSION, Kind, full_name
@@ -26,6 +26,7 @@ from .metadata import Metadata, OwnerReference
 from .resource import Resource, resource_from_dict
 from .run import LedgerStatus, LogsStatus, RunError, WorkersStatus
 from .storage import ResolvedStorage, Storage
+from .surroundings import Code, ImagePullSecret, Resources
 from .validation import InvalidResource
 from .variables import (
     ConfigMapEnvSource,

@@ -11,12 +11,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from .conditions import Conditions
-from .environment import CODE_ONCE, Resources, Surroundings
 from .kinds import DEPLOYMENT, Kind
 from .model import StatusModel
 from .resource import Resource
 from .rules import Rule, immutable
 from .storage import Storage
+from .surroundings import CODE_ONCE, Resources, Surroundings
 from .values import ObjectName, Sha256, Size
 
 _SURROUNDINGS = (

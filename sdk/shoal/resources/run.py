@@ -13,10 +13,10 @@ from pydantic.config import JsonDict
 
 from .conditions import Conditions
 from .deployment import JobDeployment
-from .environment import Resources
 from .model import Model, StatusModel
 from .rules import Rule
 from .storage import ResolvedStorage, Storage
+from .surroundings import Resources
 from .values import JobId, Seconds, Time
 
 CANCEL_STAYS: JsonDict = {

@@ -87,6 +87,32 @@ ObjectName = Annotated[
 """A name of a Kubernetes object (an RFC 1123 subdomain)."""
 ImageName = Annotated[str, StringConstraints(pattern=r"^\S+$", min_length=1, max_length=1024)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/\S*)?$", max_length=2048)]
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("must be a path relative to the code's root, without ..")
+    return path
+
+
+RelativePath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024),
+    AfterValidator(_inside),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1024,
+            "x-kubernetes-validations": [
+                {
+                    "rule": "!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
+                    "message": "must be a path relative to the code's root, without ..",
+                }
+            ],
+        }
+    ),
+]
 Size = Annotated[int, Field(ge=0)]
 """A number of bytes."""
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
