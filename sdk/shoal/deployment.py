@@ -150,6 +150,9 @@ class MirrorRequest:
         """Take down the arguments, sys.path and the current folder as they are now."""
         here = os.getcwd()
         folders = _texts(additional_sys_paths)
+        for folder in folders:
+            if not os.path.isdir(os.path.join(here, os.path.expanduser(folder))):
+                raise ConfigurationError(f"additional_sys_paths: there is no folder {folder}")
         if include_sys_path:
             folders += tuple(sys.path)
         if include_sys_path_contents is True:

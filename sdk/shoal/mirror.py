@@ -231,7 +231,7 @@ def _warn_large(code: MirroredCode, files: Sequence[Entry]) -> None:
     names = ", ".join(f"{file.path} ({file.size / 1e6:.0f} MB)" for file in largest)
     warnings.warn(
         f"mirror_local: the code is {code.size / 1e6:.0f} MB; the largest files are {names}. "
-        f"Name what is not needed in a {IGNORE_FILE}",
+        f"Name what is not needed in a {IGNORE_FILE}, or say less in globs",
         stacklevel=3,
     )
 

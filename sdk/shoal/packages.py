@@ -106,9 +106,14 @@ class Packages:
 def debian_sources() -> list[str]:
     """Return the lines of a sources.list that this machine names for its jobs."""
     lines = [line.strip() for line in os.environ.get(SOURCES_VARIABLE, "").splitlines()]
-    for line in lines:
+    for line in filter(None, lines):
         if has_password(line):
             raise ConfigurationError(f"{SOURCES_VARIABLE} {requirement_lines.READABLE}")
+        if not line.startswith("deb "):
+            raise ConfigurationError(
+                f"{SOURCES_VARIABLE} has lines such as 'deb http://mirror/debian bookworm main'; "
+                f"{line!r} is none"
+            )
     return [line for line in lines if line]
 
 
@@ -220,6 +225,8 @@ def place_in_repository(interpreter: InterpreterSpecFile) -> dict[str, str]:
 def _index() -> tuple[str, ...]:
     """Return the line for the index that this machine names for its jobs."""
     url = os.environ.get(INDEX_VARIABLE, "")
+    if url and not re.match(r"^https?://[^\s/]+\S*$", url):
+        raise ConfigurationError(f"{INDEX_VARIABLE} must be a URL (http or https); it is {url!r}")
     if has_password(url):
         raise ConfigurationError(f"{INDEX_VARIABLE} {requirement_lines.READABLE}")
     return (f"--index-url {url}",) if url else ()

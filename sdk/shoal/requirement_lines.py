@@ -21,22 +21,25 @@ _INDEX = re.compile(r"^(-i|--index-url|--default-index)(\s|=)")
 _CONSTRAINT = re.compile(r"^(-c|--constraint)(\s|=|$)")
 
 
-def of_file(path: Path, includer: Path | None = None) -> list[str]:
+def of_file(path: Path, includers: tuple[Path, ...] = ()) -> list[str]:
     """Return the file's lines, those of the files that it includes in their places.
 
     Raises:
         ConfigurationError: a file is missing, or a line names what is on this machine only, or a
             password.
     """
+    whose = f", which {includers[-1]} includes" if includers else ""
+    if path in includers:
+        raise ConfigurationError(f"PipRequirementsFile: {path}{whose}, includes itself")
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        whose = f", which {includer} includes" if includer else ""
-        raise ConfigurationError(f"PipRequirementsFile: {path}{whose}: {error.strerror}") from error
-    return of_text(text, path)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise ConfigurationError(f"PipRequirementsFile: {path}{whose}: {why}") from error
+    return of_text(text, path, includers)
 
 
-def of_text(text: str, path: Path) -> list[str]:
+def of_text(text: str, path: Path, includers: tuple[Path, ...] = ()) -> list[str]:
     """Return the lines of a text that stands in `path`; raises as `of_file` does."""
     found: list[str] = []
     for raw in re.sub(r"\\\r?\n", " ", text).splitlines():
@@ -44,7 +47,7 @@ def of_text(text: str, path: Path) -> list[str]:
         if not line:
             continue
         if include := _INCLUDE.match(line):
-            found += of_file(path.parent / include["path"].strip(), path)
+            found += of_file(path.parent / include["path"].strip(), (*includers, path))
             continue
         check(line, path)
         found.append(line)

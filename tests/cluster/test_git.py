@@ -254,7 +254,10 @@ async def test_what_cannot_be_had_is_told_in_gits_words(
         (git_repo(https, opened["token"]), "Authentication failed"),
         (git_repo(https, opened["good"]), "certificate"),
         (git_repo(https, missing), "secrets/nowhere does not exist"),
-        (git_repo(ssh, opened["good"], path="lib"), "the repository has no folder lib"),
+        (
+            git_repo(ssh, opened["good"], path="lib"),
+            "the repository has no folder lib (path_to_source",
+        ),
     ]
     runs = [shoal.run_command("true", user.host(), None, here) for here, _ in cases]
     found = await asyncio.gather(*runs, return_exceptions=True)

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from .model import Model
 from .rules import Rule, only_one_of
-from .validation import CONDA_CHANNEL, CONDA_URL
+from .validation import CONDA_CHANNEL, CONDA_URL, GIT_BRANCH, GIT_COMMIT, GIT_URL
 from .values import ObjectName, RelativePath
 
 Requirement = Annotated[
@@ -71,20 +71,9 @@ class Conda(Model):
     )
 
 
-GitUrl = Annotated[
-    str,
-    StringConstraints(
-        # neither a part may begin with "-", which programs would take for an option
-        pattern=r"^(https?://[^\s@/-][^\s@/]*/\S+"
-        r"|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_][^\s/@]*/\S+"
-        r"|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9_][A-Za-z0-9._-]*:[^\s-]\S*)$",
-        max_length=2048,
-    ),
-]
-GitBranch = Annotated[
-    str, StringConstraints(pattern=r"^[^-\s~^:?*\[\\][^\s~^:?*\[\\]*$", max_length=244)
-]
-GitCommit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4,64}$", max_length=64)]
+GitUrl = Annotated[str, StringConstraints(pattern=GIT_URL, max_length=2048)]
+GitBranch = Annotated[str, StringConstraints(pattern=GIT_BRANCH, max_length=244)]
+GitCommit = Annotated[str, StringConstraints(pattern=GIT_COMMIT, max_length=64)]
 
 
 class GitPackages(Model):

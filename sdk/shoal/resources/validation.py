@@ -14,6 +14,14 @@ from pydantic import ValidationError
 from shoal.errors import ConfigurationError
 
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+#: No part may begin with "-", which programs would take for an option.
+GIT_URL = (
+    r"^(https?://[^\s@/-][^\s@/]*/\S+"
+    r"|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_][^\s/@]*/\S+"
+    r"|[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9_][A-Za-z0-9._-]*:[^\s-]\S*)$"
+)
+GIT_BRANCH = r"^[^-\s~^:?*\[\\][^\s~^:?*\[\\]*$"
+GIT_COMMIT = r"^[0-9a-f]{4,64}$"
 CONDA_CHANNEL = r"^[A-Za-z0-9][^\s,]*$"
 CONDA_URL = r"^https?://[^\s#]+/[^\s/#]+/[^\s/#]+\.(conda|tar\.bz2)(#(sha256:)?[0-9A-Fa-f]+)?$"
 OBJECT_NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
@@ -24,6 +32,10 @@ _PATTERNS = {
     OBJECT_NAME: "must be lower-case letters, digits, '-' and '.', and begin and end with a "
     "letter or digit",
     QUANTITY: 'must be an amount such as 2, "500m" or "1.5Gi"',
+    GIT_URL: "must be such as https://host/org/repo, ssh://git@host/org/repo or "
+    "git@host:org/repo, without a password",
+    GIT_BRANCH: "must be the name of a branch or tag",
+    GIT_COMMIT: "must be a commit in hexadecimal digits",
     CONDA_CHANNEL: "must be a channel's URL, or a name such as conda-forge",
     CONDA_URL: "must be the URL of a package, such as "
     "https://HOST/CHANNEL/linux-64/NAME-VERSION-BUILD.conda, with #MD5 or #sha256:SHA256 or none",

@@ -70,7 +70,7 @@ def build(wanted: dict[str, Any], machine: str) -> dict[str, Any]:
 
 def _folder_in(source: str, path: str) -> str:
     if not os.path.isdir(os.path.join(source, path)):
-        raise BuildFailed(f"the repository has no folder {path}")
+        raise BuildFailed(f"the repository has no folder {path} (path_to_source, git.path)")
     return path
 
 

@@ -71,7 +71,10 @@ def check_out(
         )
     offer_git(sources, ssh=not git["url"].startswith("http"))
     with tempfile.TemporaryDirectory(dir=os.environ["SHOAL_SCRATCH"]) as work:
-        _clone(git, target, _variables(git["url"], secrets, known_hosts, work))
+        try:
+            _clone(git, target, _variables(git["url"], secrets, known_hosts, work))
+        except BuildFailed as error:
+            raise BuildFailed(f"{git['url']}: {error}{_remedy(str(error))}") from error
     found = subprocess.run(
         ("git", "rev-parse", "HEAD"), cwd=target, check=True, capture_output=True, text=True
     )
@@ -91,7 +94,14 @@ def offer_git(sources: Sequence[str], *, ssh: bool = False) -> None:
     missing = [package for program, package in needed.items() if shutil.which(program) is None]
     if missing:
         folder = os.path.join(os.environ["SHOAL_SCRATCH"], "tools")
-        debian.install(missing, sources, folder)
+        print(f"the image has no {' and no '.join(missing)}: Debian's is fetched", flush=True)
+        try:
+            debian.install(missing, sources, folder, quiet=True)
+        except BuildFailed as error:
+            raise BuildFailed(
+                f"{error}\nthe image has no {' and no '.join(missing)}, and Debian's can't be had: "
+                "name such sources, or an image that has it"
+            ) from error
         offer(folder)
 
 
@@ -104,6 +114,14 @@ def _clone(git: dict[str, Any], target: str, variables: dict[str, str]) -> None:
             raise
         _fetch_patiently(git, target, variables)
         _fill(git, target, variables)
+
+
+def _remedy(said: str) -> str:
+    if "could not read Username" in said:
+        return "\nit is private: name a Secret that opens it (ssh_key_secret, secretName)"
+    if "Host key verification failed" in said:
+        return "\nits host's key is not known: put known_hosts into the Secret"
+    return ""
 
 
 def _fetch_patiently(

@@ -12,11 +12,18 @@ from collections.abc import Sequence
 
 from .tools import BuildFailed, run
 
+HINT = (
+    "name sources that Pods can reach: SHOAL_DEBIAN_SOURCES where you submit, softwareSources, or "
+    "the chart's environments.debianSources"
+)
 
-def install(packages: Sequence[str], sources: Sequence[str], target: str) -> None:
+
+def install(
+    packages: Sequence[str], sources: Sequence[str], target: str, *, quiet: bool = False
+) -> None:
     """Unpack packages, and what they need beyond the image, below `target`.
 
-    `sources` are lines of a sources.list; none means the image's.
+    `sources` are lines of a sources.list; none means the image's. `quiet` tells errors only.
 
     Raises:
         BuildFailed: with the words of apt or dpkg; or the image has neither.
@@ -31,10 +38,10 @@ def install(packages: Sequence[str], sources: Sequence[str], target: str) -> Non
         for name in (os.path.join(work, "state", "lists"), archives):
             os.makedirs(os.path.join(name, "partial"))
         options = _options(work, sources)
-        hint = "name sources that Pods can reach: softwareSources, or the chart's environments"
-        run(apt, "--quiet", *options, "update", hint=f"{hint}.debianSources")
+        options.append("-qq" if quiet else "--quiet")
+        run(apt, *options, "update", hint=HINT)
         how = ("--download-only", "--no-install-recommends", "--yes")
-        run(apt, "--quiet", *options, "install", *how, "--", *packages)
+        run(apt, *options, "install", *how, "--", *packages)
         os.makedirs(target, exist_ok=True)
         for name in sorted(os.listdir(archives)):
             if name.endswith(".deb"):

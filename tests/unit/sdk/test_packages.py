@@ -217,6 +217,16 @@ def test_interpreters_that_do_not_run(tmp_path: Path) -> None:
         assert "metadata" not in str(told.value)
 
 
+def test_files_that_are_none_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes("# grüße\n".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"requirements\.txt: it is no UTF-8 text"):
+        packages_of(shoal.PipRequirementsFile(str(path), "3.11"))
+    path.write_text("-r requirements.txt\n")
+    with pytest.raises(ConfigurationError, match=r"requirements\.txt includes, includes itself"):
+        packages_of(shoal.PipRequirementsFile(str(path), "3.11"))
+
+
 def test_an_index_for_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INDEX_VARIABLE, "https://index.example.com/simple")
     ours = "--index-url https://index.example.com/simple"
