@@ -19,14 +19,20 @@ ON_CLUSTER = ("tests/cluster", "tests/docs/", "tests/faults/test_on_")
 """What looks at the cluster, hurts it, or makes others: one after the other, in one process."""
 
 BESIDE = (
+    "tests/cluster/test_bad_input",
     "tests/cluster/test_code_parts",
     "tests/cluster/test_conda",
     "tests/cluster/test_crds",
     "tests/cluster/test_environments",
+    "tests/cluster/test_examples",
     "tests/cluster/test_external_secrets",
     "tests/cluster/test_git",
+    "tests/cluster/test_kube_verbs",
+    "tests/cluster/test_manifests",
+    "tests/cluster/test_no_bucket",
     "tests/cluster/test_private_images",
     "tests/cluster/test_python_versions",
+    "tests/cluster/test_sdk_refusals",
     "tests/cluster/test_variables",
     "tests/docs/test_snippets",
 )
